@@ -1,0 +1,1 @@
+"""Folders that are complete or absent, and checked before they are believed."""

@@ -1,0 +1,1 @@
+"""One file a verb; parses, hands over, decides nothing; imports nothing heavy until the verb runs."""

@@ -1,0 +1,39 @@
+"""The base of every value that a run file can hold."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+
+from instar.core.budget import Budget
+
+
+class Config(BaseModel):
+    """A frozen value; unknown keys are errors; attribute docstrings become the schema's descriptions."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=False,
+        use_attribute_docstrings=True,
+        arbitrary_types_allowed=True,
+        validate_default=True,
+        populate_by_name=True,
+    )
+
+
+def amount_of(*units: str) -> tuple[BeforeValidator, PlainSerializer, WithJsonSchema]:
+    """Validators of a Budget that takes only these units; for `Annotated[Budget, *amount_of(...)]`."""
+    example = f"500 {units[0]}"
+    schema = {"type": "string", "pattern": rf"^\s*[0-9][0-9_.eE+]*\s+({'|'.join(u + '?' for u in units)})\s*$"}
+    return (
+        BeforeValidator(lambda text: Budget.parse(text, units)),
+        PlainSerializer(str, return_type=str),
+        WithJsonSchema({**schema, "examples": [example]}),
+    )
+
+
+RunBudget = Annotated[Budget, *amount_of("steps", "epochs", "samples", "tokens")]
+"""How long to train: "3 epochs", "2000 steps", "50_000_000 tokens"."""
+
+Interval = Annotated[Budget, *amount_of("steps", "epochs", "minutes")]
+"""How often to do something: "200 steps", "10 minutes"."""

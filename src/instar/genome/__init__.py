@@ -1,0 +1,1 @@
+"""FASTA records and coordinates."""

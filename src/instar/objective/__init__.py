@@ -1,0 +1,1 @@
+"""How predictions become a loss: weighted terms that return sums; one file each."""

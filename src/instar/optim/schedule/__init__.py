@@ -1,0 +1,1 @@
+"""Learning rates as factors of progress; one file each."""

@@ -1,0 +1,1 @@
+"""Reads run folders only, and is the only room that draws."""

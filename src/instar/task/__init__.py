@@ -1,0 +1,1 @@
+"""What to predict: inputs and targets of one whole step; one file each."""

@@ -1,0 +1,1 @@
+"""The loop, one optimizer step, the state they share, the runtime and the callbacks."""

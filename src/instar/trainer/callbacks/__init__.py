@@ -1,0 +1,1 @@
+"""What happens around training: log, evaluate, save, stop; one file each."""
