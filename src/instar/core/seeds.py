@@ -37,4 +37,4 @@ def words(key: int, first_N: NDArray[np.integer], second_N: NDArray[np.integer])
 
 def uniform(key: int, first_N: NDArray[np.integer], second_N: NDArray[np.integer]) -> NDArray[np.float64]:
     """Uniform draws in [0, 1), one for each pair of counters."""
-    return (words(key, first_N, second_N) >> np.uint64(11)) * 2.0**-53
+    return (words(key, first_N, second_N) >> np.uint64(11)).astype(np.float64) * 2.0**-53
