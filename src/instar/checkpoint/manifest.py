@@ -1,0 +1,115 @@
+"""What a checkpoint folder must hold, to the byte: MANIFEST.json."""
+
+import hashlib
+import stat
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from instar.checkpoint.values import from_json, to_json
+from instar.core.errors import CheckpointError
+
+NAME = "MANIFEST.json"
+FORMAT = "instar-checkpoint"
+VERSION = 1
+
+
+def describe(folder: Path, name: str, digests: dict[str, str] | None = None) -> bytes:
+    """The manifest of the files in `folder`, which is to be called `name`.
+
+    `digests` spares the hashing of files whose SHA-256 is known. CheckpointError for anything that is no plain file.
+    """
+    known = digests or {}
+    files = {
+        path: {"sha256": known.get(path) or sha256(folder / path), "size": size}
+        for path, size in plain_files(folder).items()
+        if path != NAME
+    }
+    return to_json({"files": files, "format": FORMAT, "name": name, "version": VERSION})
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def plain_files(folder: Path) -> dict[str, int]:
+    """Size of every file in a folder and its subfolders, by relative path; CheckpointError for links and devices."""
+    found: dict[str, int] = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        relative = path.relative_to(folder).as_posix()
+        if stat.S_ISREG(status.st_mode):
+            found[relative] = status.st_size
+        elif not stat.S_ISDIR(status.st_mode):
+            raise CheckpointError(f"{folder}: {relative} is no plain file (a link or a device)")
+    return found
+
+
+def verify(folder: Path, *, hashes: bool = True) -> dict[str, Any]:
+    """The manifest of a checkpoint whose every file is there, of the size and content that were written, and no other.
+
+    CheckpointError names the first file that is not, and why. Without `hashes` contents are not read.
+    """
+    try:
+        return _verify(folder, hashes=hashes)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be read: {error.filename}: {error.strerror}") from error
+
+
+def _verify(folder: Path, *, hashes: bool) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: is not a folder; a checkpoint is a folder with {NAME}")
+    present = plain_files(folder)
+    if NAME not in present:
+        raise CheckpointError(f"{folder}: {NAME} is missing, so it is no whole checkpoint")
+    manifest = _read(folder)
+    wanted: dict[str, dict[str, Any]] = manifest["files"]
+    present.pop(NAME)
+    for path in sorted({*wanted, *present}):
+        if path not in present:
+            raise CheckpointError(f"{folder}: {path} is missing")
+        if path not in wanted:
+            raise CheckpointError(f"{folder}: {path} is not in {NAME}; move it out of the checkpoint")
+        if present[path] != wanted[path]["size"]:
+            raise CheckpointError(f"{folder}: {path} has {present[path]:,} bytes, not {wanted[path]['size']:,}")
+    for path, entry in wanted.items() if hashes else ():
+        if sha256(folder / path) != entry["sha256"]:
+            raise CheckpointError(f"{folder}: {path} has other content than was written (SHA-256 differs)")
+    return manifest
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    content = (folder / NAME).read_bytes()
+    try:
+        manifest = from_json(content)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {NAME} is not JSON: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise CheckpointError(f"{folder}: {NAME} is not of an instar checkpoint")
+    if manifest.get("version") != VERSION:
+        raise CheckpointError(
+            f"{folder}: format version {manifest.get('version')!r}; this instar reads version {VERSION}"
+        )
+    for path, entry in _entries(folder, manifest.get("files")):
+        if not _stays_inside(path):
+            raise CheckpointError(f"{folder}: {NAME} names {path!r}, which is not inside the checkpoint")
+        if set(entry) != {"sha256", "size"} or type(entry["size"]) is not int or type(entry["sha256"]) is not str:
+            raise CheckpointError(f"{folder}: {NAME}: {path} wants a size and a sha256")
+    name = manifest.get("name")
+    if content != to_json(manifest) or set(manifest) != {"files", "format", "name", "version"}:
+        raise CheckpointError(f"{folder}: {NAME} was edited: it is not the text that was written")
+    if folder.name != name and folder.name.startswith("checkpoint-"):
+        raise CheckpointError(f"{folder}: was published as {name!r}, so its step is not the one of its name")
+    return manifest
+
+
+def _entries(folder: Path, files: object) -> list[tuple[str, dict[str, Any]]]:
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise CheckpointError(f"{folder}: {NAME} lists no files")
+    return list(files.items())
+
+
+def _stays_inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and ".." not in parts and not path.startswith("/") and str(PurePosixPath(path)) == path

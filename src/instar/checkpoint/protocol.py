@@ -1,0 +1,189 @@
+"""How checkpoints come and go, so that a reader sees whole ones only, whenever a process is killed.
+
+A new one is written under `.tmp-`, put on the disk, and renamed. One that gives way to a new one of the
+same step waits under `.aside-` until the new one stands; one that is deleted is first renamed to `.trash-`.
+So a folder called `checkpoint-N` is never being written and never being deleted.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+
+from instar.checkpoint import manifest
+from instar.checkpoint.disk import disk_errors, free_name, remove, sync_file, sync_folder, write_bytes
+from instar.checkpoint.manifest import verify
+from instar.core.errors import CheckpointError, DiskError
+from instar.core.rundir import RunFolder
+
+__all__ = ["clean", "newest", "publish", "rotate", "set_aside_after", "verify"]
+
+_log = logging.getLogger(__name__)
+
+
+def publish(final: Path, write: Callable[[Path], None]) -> None:
+    """`final` becomes the checkpoint that `write` puts into the folder it is given: all of it or nothing.
+
+    Whatever goes wrong, what `write` wrote is removed and every checkpoint that was there is still there.
+    A checkpoint of that name that exists gives way to the new one, and stays on the disk until the new one
+    stands. DiskError names the path, the bytes needed and free, and which checkpoint is whole.
+    """
+    temporary = final.parent / f".tmp-{final.name}-{_mark()}"
+    before = RunFolder(final.parent).checkpoints()
+    try:
+        with disk_errors(final, needed=_size(before)):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
+            write(temporary)
+            _seal(temporary, final.name)
+            _stand(temporary, final)
+    except DiskError as error:
+        raise DiskError(f"{error}; {_still_whole(before)}") from error
+    finally:
+        if temporary.exists():
+            remove(temporary)
+
+
+def _mark() -> str:
+    return f"{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def _seal(folder: Path, name: str) -> None:
+    for path in manifest.plain_files(folder):
+        sync_file(folder / path)
+    write_bytes(folder / manifest.NAME, manifest.describe(folder, name))
+    for subfolder in (path for path in folder.rglob("*") if path.is_dir()):
+        sync_folder(subfolder)
+    sync_folder(folder)
+
+
+def _stand(temporary: Path, final: Path) -> None:
+    aside: Path | None = None
+    if final.is_dir() and not final.is_symlink():
+        aside = final.parent / f".aside-{final.name}-{_mark()}"
+        final.rename(aside)
+    try:
+        temporary.rename(final)
+    except BaseException:
+        if aside is not None:
+            aside.rename(final)
+        raise
+    sync_folder(final.parent)
+    if aside is not None:
+        _discard(aside)
+
+
+def _discard(folder: Path) -> None:
+    trash = folder.parent / f".trash-{folder.name.lstrip('.')}-{_mark()}"
+    with suppress(FileNotFoundError):
+        folder.rename(trash)
+        sync_folder(folder.parent)
+    remove(trash)
+
+
+def _size(checkpoints: list[tuple[int, Path]]) -> int | None:
+    """Bytes of the newest checkpoint: the best guess at what the next one needs."""
+    try:
+        return sum(manifest.plain_files(checkpoints[-1][1]).values()) if checkpoints else None
+    except (OSError, CheckpointError):
+        return None
+
+
+def _still_whole(checkpoints: list[tuple[int, Path]]) -> str:
+    for _, folder in reversed(checkpoints):
+        try:
+            verify(folder)
+        except CheckpointError:
+            continue
+        return f"{folder.name} is whole, and the same command goes on from it"
+    return "there is no checkpoint before it"
+
+
+def newest(run: RunFolder, *, warn: Callable[[str], None] = _log.warning, quarantine: bool = True) -> Path | None:
+    """The newest checkpoint, by step, that verifies; None where there is none.
+
+    A damaged one is moved to `quarantine/` in the run folder, never deleted, with one warning that says why.
+    A caller that does not hold the run passes `quarantine=False`: then damaged ones are passed over where they are.
+    """
+    if quarantine:
+        _restore(run)
+    for _, folder in reversed(run.checkpoints()):
+        try:
+            verify(folder)
+        except CheckpointError as error:
+            if folder.is_dir():  # else it was rotated away while we read it
+                warn(f"{error}; {_quarantine(run, folder) if quarantine else 'it is passed over'}")
+            continue
+        return folder
+    return None
+
+
+def _quarantine(run: RunFolder, folder: Path) -> str:
+    place = run.path / "quarantine"
+    try:
+        place.mkdir(exist_ok=True)
+        target = free_name(place / folder.name)
+        folder.rename(target)
+        sync_folder(place)
+        sync_folder(run.path)
+    except OSError as error:
+        return f"it stays where it is ({error.strerror}) and is passed over"
+    return f"moved to {target}"
+
+
+def rotate(run: RunFolder, keep_last: int, keep: Collection[Path] = ()) -> None:
+    """Delete all checkpoints but the `keep_last` of the highest steps and those in `keep`; clocks play no part.
+
+    Only those that look whole (manifest and sizes) count and are deleted: a damaged one never displaces a whole one.
+    """
+    protected = {path.absolute().name for path in keep if path.absolute().parent == run.path.absolute()}
+    whole = [folder for _, folder in run.checkpoints() if _looks_whole(folder)]
+    with disk_errors(run.path):
+        for folder in whole[: -max(keep_last, 1)]:
+            if folder.name not in protected:
+                _discard(folder)
+
+
+def _looks_whole(folder: Path) -> bool:
+    try:
+        verify(folder, hashes=False)
+    except CheckpointError:
+        return False
+    return True
+
+
+def set_aside_after(run: RunFolder, step: int) -> list[Path]:
+    """Move checkpoints above `step` to `quarantine/` and name them: a run that goes on from `step` leaves them behind.
+
+    Without it a kill would bring back the branch that the user had left.
+    """
+    later = [folder for number, folder in run.checkpoints() if number > step]
+    for folder in later:
+        _quarantine(run, folder)
+    return later
+
+
+def clean(run: RunFolder) -> None:
+    """Remove what killed processes left, and put back a checkpoint that was waiting to be replaced.
+
+    The caller holds the run's lock: then no other process is writing here, so whatever lies about is left over.
+    """
+    _restore(run)
+    if not run.path.is_dir():
+        return
+    for entry in sorted(run.path.iterdir()):
+        if entry.name.startswith((".tmp-", ".trash-")):
+            remove(entry)
+
+
+def _restore(run: RunFolder) -> None:
+    if not run.path.is_dir():
+        return
+    for aside in sorted(run.path.glob(".aside-checkpoint-*")):
+        final = run.path / "-".join(aside.name.removeprefix(".aside-").split("-")[:2])
+        if final.exists():
+            _discard(aside)
+        else:
+            aside.rename(final)
+            sync_folder(run.path)

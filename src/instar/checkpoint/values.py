@@ -1,0 +1,92 @@
+"""Small values on the disk: JSON files, replaced whole, and logs of one JSON object a line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from instar.checkpoint.disk import replace_bytes
+from instar.core.errors import CheckpointError, DataError, InstarError
+
+
+def to_json(value: object) -> bytes:
+    """The one text of a value: keys sorted, floats exact, ASCII; ValueError for a number that is not finite."""
+    text = json.dumps(value, sort_keys=True, allow_nan=False, indent=1)
+    return text.encode("ascii") + b"\n"
+
+
+def from_json(content: bytes) -> Any:
+    """The value of a JSON text; ValueError for duplicate keys, NaN, Infinity, bad UTF-8 or absurd nesting."""
+    try:
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_not_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _not_finite(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def write_json(path: Path, value: object) -> None:
+    """`path` holds the old value or this one at every moment; a number that is not finite is refused."""
+    try:
+        content = to_json(value)
+    except (TypeError, ValueError) as error:
+        raise InstarError(f"{path}: cannot be written as JSON: {error}") from error
+    replace_bytes(path, content)
+
+
+def read_json(path: Path) -> Any:
+    """The value that `write_json` wrote; CheckpointError names the file and what is wrong with it."""
+    try:
+        return from_json(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is not the JSON that was written: {error}") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a log; a torn last line (its writer was killed) is left out, a missing file is empty.
+
+    DataError names the line of any other fault.
+    """
+    return [value for _, value in _whole_lines(path)]
+
+
+def truncate_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
+    """The log holds only the lines that `keep` wants, byte for byte, and no torn one; old or new at every moment."""
+    if not path.exists():
+        return
+    content = b"".join(line for line, value in _whole_lines(path) if keep(value))
+    if content != path.read_bytes():
+        replace_bytes(path, content)
+
+
+def _whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    found: list[tuple[bytes, dict[str, Any]]] = []
+    for number, line in enumerate(lines, 1):
+        torn = number == len(lines) and not line.endswith(b"\n")
+        try:
+            value = from_json(line)
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise DataError(f"{path}:{number}: wanted one JSON object; {error}") from error
+        if torn:
+            break
+        if not isinstance(value, dict):
+            raise DataError(f"{path}:{number}: wanted one JSON object; got {type(value).__name__}")
+        found.append((line, value))
+    return found
