@@ -1,1 +1,7 @@
-"""Optimizers over decay groups."""
+"""Optimizers over decay groups; one file each."""
+
+from instar.optim.adamw import AdamW
+
+Optimizer = AdamW
+
+__all__ = ["AdamW", "Optimizer"]

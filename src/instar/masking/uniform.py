@@ -1,0 +1,54 @@
+"""Every token has the same chance.
+
+Shape letters: T tokens, D documents, M hidden places.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.config import Config
+from instar.data import Batch
+from instar.masking.draws import document_draws, maskable_places, token_draws
+
+
+class Uniform(Config):
+    """Exactly the asked share of the maskable tokens, chosen without replacement."""
+
+    kind: Literal["uniform"] = "uniform"
+    per: Literal["row", "batch"] = "row"
+    """Keep the share exact within each document, or only within the whole step."""
+
+    def choose(self, batch: Batch, rate: float, key: int) -> NDArray[np.int64]:
+        """Places to hide, ascending: `rate` of the maskable tokens, and one of the batch at the least.
+
+        A fractional number of places is rounded up or down by chance, so that the share is
+        right on average. All draws depend on `key`, the sample and the place in it only.
+        """
+        places = maskable_places(batch)
+        if len(places) == 0:
+            return places
+        draw_T, document_T = token_draws(batch, key)
+        if self.per == "row":
+            group, rounding = document_T[places], document_draws(batch, key)
+        else:
+            group, rounding = np.zeros(len(places), dtype=np.int64), document_draws(batch, key)[:1]
+        chosen = _smallest(draw_T[places], group, rate, rounding)
+        if not chosen.any():
+            chosen[np.argmin(draw_T[places])] = True
+        return places[chosen]
+
+
+def _smallest(
+    draws: NDArray[np.float64], group: NDArray[np.int64], rate: float, rounding: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """True for the smallest `rate` of the draws of each group; groups are ascending numbers."""
+    sizes = np.bincount(group, minlength=len(rounding))
+    budget = np.floor(sizes * rate + rounding).astype(np.int64)
+    order = np.lexsort((draws, group))
+    starts = np.cumsum(sizes) - sizes
+    rank = np.arange(len(order)) - np.repeat(starts, sizes)
+    chosen = np.zeros(len(draws), dtype=np.bool_)
+    chosen[order] = rank < np.repeat(budget, sizes)
+    return chosen

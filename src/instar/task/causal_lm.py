@@ -1,0 +1,46 @@
+"""Predict the next token.
+
+Shape letters: T tokens, M places that have a next token.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from instar.config import Config
+from instar.core.errors import DataError
+from instar.data import Batch
+from instar.data.tokenizer import Tokenizer
+from instar.task.base import Answer, FixedTask, HeadName, Moment
+
+
+class CausalLM(Config):
+    """Predict each token of a document from those before it (Radford et al. 2018)."""
+
+    kind: Literal["causal_lm"] = "causal_lm"
+
+    def build(self, tokenizer: Tokenizer) -> "CausalLMTask":
+        """The task; any tokenizer will do."""
+        del tokenizer
+        return CausalLMTask()
+
+
+class CausalLMTask(FixedTask):
+    """Reads every token but the last of a document; the target is the one after it."""
+
+    head: HeadName = "causal_lm"
+    answer: Answer = "tokens"
+
+    def prepare(self, batch: Batch, moment: Moment) -> Batch:
+        has_next_T = np.ones(batch.num_tokens, dtype=np.bool_)
+        has_next_T[np.asarray(batch.boundaries[1:]) - 1] = False
+        read_M = np.flatnonzero(has_next_T)
+        if len(read_M) == 0:
+            raise DataError(
+                f"step {moment.step}: its {len(batch)} documents have one token each, so there is no next token to "
+                "predict; give longer texts"
+            )
+        places_M = torch.from_numpy(read_M)
+        return replace(batch, read_M=places_M, target_M=batch.ids_T[places_M + 1])

@@ -1,0 +1,128 @@
+"""Predict hidden tokens; which are hidden is a masking policy's choice.
+
+Shape letters: T tokens, M hidden places.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from instar.config import Config
+from instar.core.errors import ConfigError, DataError
+from instar.data import Batch
+from instar.data.tokenizer import Tokenizer
+from instar.masking import Masking, Uniform
+from instar.masking.draws import token_draws
+from instar.task.base import Answer, FixedTask, HeadName, Moment
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class RateSchedule(Config):
+    """A masking rate that moves with the budget spent."""
+
+    start: Share
+    """Rate of the first step."""
+    end: Share
+    """Rate of the last step."""
+    shape: Literal["linear", "cosine"] = "linear"
+    """The way between them."""
+
+    def at(self, progress: float) -> float:
+        """The rate when `progress` (0 to 1) of the budget is spent."""
+        progress = min(1.0, max(0.0, progress))
+        done = progress if self.shape == "linear" else 0.5 - 0.5 * math.cos(math.pi * progress)
+        return self.start + (self.end - self.start) * done
+
+
+class MaskedLM(Config):
+    """Predict hidden tokens from both sides (Devlin et al. 2019)."""
+
+    kind: Literal["mlm"] = "mlm"
+    rate: Share | RateSchedule = 0.15
+    """Share of the tokens to predict; or {start: 0.3, end: 0.15} to move with the budget."""
+    masking: Masking = Field(default_factory=Uniform)
+    """Policy that chooses the places."""
+    mask_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Of the chosen places, how many show [MASK]; 1.0: all."""
+    random_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of the chosen places, how many show a random token; the rest show the right one."""
+    evaluation_rate: Share | None = None
+    """Rate in evaluation; the last training rate by default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_masks(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("mask_share") == 1 and "random_share" not in given:
+            return {**given, "random_share": 0.0}
+        return given
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> "MaskedLM":
+        if self.mask_share + self.random_share > 1 + 1e-9:
+            raise ValueError(
+                f"mask_share and random_share must add up to 1 at most; got {self.mask_share} + {self.random_share}"
+            )
+        return self
+
+    def rate_at(self, progress: float) -> float:
+        """The training rate when `progress` (0 to 1) of the budget is spent."""
+        return self.rate.at(progress) if isinstance(self.rate, RateSchedule) else self.rate
+
+    def build(self, tokenizer: Tokenizer) -> "MaskedLMTask":
+        """The task on this vocabulary; ConfigError if the tokenizer has no mask token."""
+        if tokenizer.mask_id is None:
+            raise ConfigError(["task.kind: mlm needs a tokenizer with a mask token; this one has none"])
+        return MaskedLMTask(self, tokenizer.mask_id, tokenizer.vocab_size, tokenizer.special_ids)
+
+
+class MaskedLMTask(FixedTask):
+    """Hides tokens of a batch, by the policy and the shares of its config."""
+
+    head: HeadName = "masked_lm"
+    answer: Answer = "tokens"
+
+    def __init__(self, config: MaskedLM, mask_id: int, vocab_size: int, special_ids: Collection[int]) -> None:
+        self.config = config
+        self.mask_id = mask_id
+        self.ordinary_ids = np.setdiff1d(np.arange(vocab_size), np.asarray(sorted(special_ids), dtype=np.int64))
+
+    def prepare(self, batch: Batch, moment: Moment) -> Batch:
+        places_M = self._choose(batch, moment)
+        if len(places_M) == 0:
+            raise DataError(
+                f"step {moment.step}: none of its {batch.num_tokens} tokens may be masked (samples "
+                f"{batch.samples_D[:5].tolist()} ...); remove texts of special or unknown tokens only"
+            )
+        ids_T = batch.ids_T.numpy().copy()
+        target_M = ids_T[places_M]
+        fate_M, draw_M = self._fates(batch, places_M, moment)
+        ids_T[places_M[fate_M < self.config.mask_share]] = self.mask_id
+        random_M = (fate_M >= self.config.mask_share) & (fate_M < self.config.mask_share + self.config.random_share)
+        ids_T[places_M[random_M]] = self.ordinary_ids[(draw_M[random_M] * len(self.ordinary_ids)).astype(np.int64)]
+        return replace(
+            batch,
+            ids_T=torch.from_numpy(ids_T),
+            read_M=torch.from_numpy(places_M),
+            target_M=torch.from_numpy(target_M),
+        )
+
+    def _choose(self, batch: Batch, moment: Moment) -> NDArray[np.int64]:
+        if moment.evaluating:
+            rate = self.config.evaluation_rate or self.config.rate_at(1.0)
+            return Uniform().choose(batch, rate, moment.key("mask"))
+        return self.config.masking.choose(batch, self.config.rate_at(moment.progress), moment.key("mask"))
+
+    def _fates(
+        self, batch: Batch, places_M: NDArray[np.int64], moment: Moment
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Two draws for each place: what is shown there, and which token if a random one."""
+        fate_T, _ = token_draws(batch, moment.key("corrupt"))
+        draw_T, _ = token_draws(batch, moment.key("random token"))
+        return fate_T[places_M], draw_T[places_M]
