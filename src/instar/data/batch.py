@@ -3,7 +3,7 @@
 Shape letters: T tokens, D documents, M places where something is predicted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -68,23 +68,25 @@ class Batch:
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return self._with({name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
-    def documents(self, first: int, last: int) -> "Batch":
-        """The documents `first` to `last` (not included) as a batch of their own."""
+    def select(self, documents: Sequence[int] | range) -> "Batch":
+        """Some documents, given in ascending order, as a batch of their own (on the host)."""
         boundaries = self.boundaries
-        tokens = slice(boundaries[first], boundaries[last])
+        kept_T = np.concatenate([np.arange(boundaries[d], boundaries[d + 1]) for d in documents])
+        tokens_T = torch.from_numpy(kept_T)
+        rows_D = torch.tensor(list(documents), dtype=torch.int64)
         part = {
-            "ids_T": self.ids_T[tokens],
-            "lengths": self.lengths[first:last],
-            "samples_D": self.samples_D[first:last],
-            "epochs_D": self.epochs_D[first:last],
-            "labels_D": None if self.labels_D is None else self.labels_D[first:last],
-            "maskable_T": None if self.maskable_T is None else self.maskable_T[tokens],
+            "ids_T": self.ids_T[tokens_T],
+            "lengths": tuple(self.lengths[d] for d in documents),
+            "samples_D": self.samples_D[list(documents)],
+            "epochs_D": self.epochs_D[list(documents)],
+            "labels_D": None if self.labels_D is None else self.labels_D[rows_D],
+            "maskable_T": None if self.maskable_T is None else self.maskable_T[tokens_T],
         }
         if self.read_M is not None and self.target_M is not None:
-            edges = torch.tensor([tokens.start, tokens.stop], device=self.read_M.device)
-            low, high = torch.searchsorted(self.read_M, edges).tolist()
-            part["read_M"] = self.read_M[low:high] - tokens.start
-            part["target_M"] = self.target_M[low:high]
+            new_place_T = torch.full((self.num_tokens,), -1, dtype=torch.int64)
+            new_place_T[tokens_T] = torch.arange(len(tokens_T))
+            place_M = new_place_T[self.read_M]
+            part["read_M"], part["target_M"] = place_M[place_M >= 0], self.target_M[place_M >= 0]
         return self._with(part)
 
     def _with(self, changed: dict[str, Any]) -> "Batch":
@@ -98,7 +100,7 @@ class Batch:
         first = held = 0
         for last, length in enumerate(self.lengths):
             if last > first and held + length > max_tokens:
-                yield self.documents(first, last)
+                yield self.select(range(first, last))
                 first, held = last, 0
             held += length
-        yield self.documents(first, len(self))
+        yield self.select(range(first, len(self)))

@@ -1,6 +1,6 @@
 """What every masking policy starts from: where a token may be hidden, and its random draw.
 
-Shape letters: T tokens, D documents.
+Shape letters: D documents, M places.
 """
 
 import numpy as np
@@ -19,16 +19,21 @@ def maskable_places(batch: Batch) -> NDArray[np.int64]:
     return np.flatnonzero(batch.maskable_T.cpu().numpy())
 
 
-def token_draws(batch: Batch, key: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """A uniform draw and the document number of each token.
+def documents_of(batch: Batch, places_M: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of the document that each place lies in."""
+    document_M: NDArray[np.int64] = np.searchsorted(np.asarray(batch.boundaries[1:]), places_M, side="right")
+    return document_M
+
+
+def token_draws(batch: Batch, places_M: NDArray[np.int64], key: int) -> NDArray[np.float64]:
+    """A uniform draw for each place.
 
     The draw is a function of (key, sample, epoch, place in the sample): neither the other
     documents of the step nor its order, workers or ranks can change it.
     """
-    document_T = np.repeat(np.arange(len(batch)), batch.lengths)
-    starts_D = np.asarray(batch.boundaries[:-1], dtype=np.int64)
-    place_T = np.arange(len(document_T)) - starts_D[document_T]
-    return seeds.uniform(key, _names(batch)[document_T], place_T), document_T
+    document_M = documents_of(batch, places_M)
+    within_M = places_M - np.asarray(batch.boundaries)[document_M]
+    return seeds.uniform(key, _names(batch)[document_M], within_M)
 
 
 def document_draws(batch: Batch, key: int) -> NDArray[np.float64]:

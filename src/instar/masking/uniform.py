@@ -1,7 +1,4 @@
-"""Every token has the same chance.
-
-Shape letters: T tokens, D documents, M hidden places.
-"""
+"""Every token has the same chance."""
 
 from typing import Literal
 
@@ -10,7 +7,7 @@ from numpy.typing import NDArray
 
 from instar.config import Config
 from instar.data import Batch
-from instar.masking.draws import document_draws, maskable_places, token_draws
+from instar.masking.draws import document_draws, documents_of, maskable_places, token_draws
 
 
 class Uniform(Config):
@@ -29,14 +26,14 @@ class Uniform(Config):
         places = maskable_places(batch)
         if len(places) == 0:
             return places
-        draw_T, document_T = token_draws(batch, key)
+        draws = token_draws(batch, places, key)
         if self.per == "row":
-            group, rounding = document_T[places], document_draws(batch, key)
+            group, rounding = documents_of(batch, places), document_draws(batch, key)
         else:
             group, rounding = np.zeros(len(places), dtype=np.int64), document_draws(batch, key)[:1]
-        chosen = _smallest(draw_T[places], group, rate, rounding)
+        chosen = _smallest(draws, group, rate, rounding)
         if not chosen.any():
-            chosen[np.argmin(draw_T[places])] = True
+            chosen[np.argmin(draws)] = True
         return places[chosen]
 
 

@@ -102,7 +102,8 @@ class MaskedLMTask(FixedTask):
             )
         ids_T = batch.ids_T.numpy().copy()
         target_M = ids_T[places_M]
-        fate_M, draw_M = self._fates(batch, places_M, moment)
+        fate_M = token_draws(batch, places_M, moment.key("corrupt"))
+        draw_M = token_draws(batch, places_M, moment.key("random token"))
         ids_T[places_M[fate_M < self.config.mask_share]] = self.mask_id
         random_M = (fate_M >= self.config.mask_share) & (fate_M < self.config.mask_share + self.config.random_share)
         ids_T[places_M[random_M]] = self.ordinary_ids[(draw_M[random_M] * len(self.ordinary_ids)).astype(np.int64)]
@@ -118,11 +119,3 @@ class MaskedLMTask(FixedTask):
             rate = self.config.evaluation_rate or self.config.rate_at(1.0)
             return Uniform().choose(batch, rate, moment.key("mask"))
         return self.config.masking.choose(batch, self.config.rate_at(moment.progress), moment.key("mask"))
-
-    def _fates(
-        self, batch: Batch, places_M: NDArray[np.int64], moment: Moment
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Two draws for each place: what is shown there, and which token if a random one."""
-        fate_T, _ = token_draws(batch, moment.key("corrupt"))
-        draw_T, _ = token_draws(batch, moment.key("random token"))
-        return fate_T[places_M], draw_T[places_M]

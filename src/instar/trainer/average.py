@@ -1,0 +1,43 @@
+"""A moving average of the weights (Polyak and Juditsky 1992), kept beside the run."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """Exponential moving average of a module's parameters, updated after each step."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._parameters = dict(module.named_parameters())
+        self.weights = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move toward the current weights by 1 - decay."""
+        torch._foreach_lerp_(list(self.weights.values()), list(self._parameters.values()), 1 - self.decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The module holds the averaged weights within, and its own again after."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take back saved averages; every name must be there."""
+        for name, weight in self.weights.items():
+            weight.copy_(weights[name])
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self._parameters.items():
+            mine = self.weights[name].clone()
+            self.weights[name].copy_(parameter)
+            parameter.copy_(mine)

@@ -1,0 +1,79 @@
+"""Saving, every so often."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from instar.checkpoint import protocol
+from instar.core.errors import DiskError
+from instar.core.rundir import RunFolder
+from instar.trainer.callback import Callback
+from instar.trainer.callbacks.early_stop import is_better, worst
+from instar.trainer.callbacks.interval import Due
+from instar.trainer.state import StepResult, TrainState
+
+MOST_FAILURES = 3
+
+
+class Checkpoint(Callback):
+    """Publishes a checkpoint when due and when the run ends; keeps the last few and the best.
+
+    A save that fails for the disk is told and tried again when next due; the third failure in a
+    row ends the run. The checkpoint before stays whole.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        write: Callable[[Path], None],
+        due: Due,
+        *,
+        keep_last: int,
+        best_metric: str,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.run = run
+        self.write = write
+        self.due = due
+        self.keep_last = keep_last
+        self.best_metric = best_metric
+        self.warn = warn
+        self.best: float = worst(best_metric)
+        self.best_step: int | None = None
+        self._failures = 0
+
+    def evaluated(self, state: TrainState, scores: Mapping[str, Any]) -> None:
+        value = scores.get(self.best_metric)
+        if scores.get("split") == "eval" and value is not None and is_better(value, self.best, metric=self.best_metric):
+            self.best, self.best_step = value, state.step
+
+    def step_ended(self, state: TrainState, result: StepResult) -> None:
+        is_due = self.due.after(state, state.counters.samples - len(result.samples_D))
+        if is_due or state.is_done() or self.best_step == state.step:
+            self.save(state)
+
+    def save(self, state: TrainState) -> None:
+        """Publish this step's checkpoint and let go of old ones; the main process writes."""
+        runtime = self.due.runtime
+        folder = self.run.checkpoint(state.step)
+        if runtime.is_main:
+            try:
+                protocol.publish(folder, self.write)
+                kept = [] if self.best_step is None else [self.run.checkpoint(self.best_step)]
+                protocol.rotate(self.run, self.keep_last, kept)
+                self._failures = 0
+            except DiskError as error:
+                self._failures += 1
+                if self._failures >= MOST_FAILURES or state.is_done():
+                    raise
+                self.warn(f"{error}; training goes on and the next save tries again")
+                return
+        runtime.barrier()
+        self.announce.saved(state, folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": None if self.best_step is None else self.best, "best_step": self.best_step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best_step = state["best_step"]
+        self.best = worst(self.best_metric) if state["best"] is None else state["best"]

@@ -1,0 +1,122 @@
+"""Training figures, as lines of metrics.jsonl."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from instar.core.errors import DiskError
+from instar.trainer.callback import Callback
+from instar.trainer.runtime import Runtime
+from instar.trainer.state import StepResult, TrainState
+
+
+class Log(Callback):
+    """Writes a line every `every` steps: means over the steps since the line before.
+
+    Sums stay on the device between lines. They and the length of the file are part of every
+    checkpoint, so a resumed run drops the lines past its checkpoint and writes the same again.
+    """
+
+    def __init__(self, path: Path, every: int, runtime: Runtime, *, counts_correct: bool) -> None:
+        self.path = path
+        self.every = every
+        self.runtime = runtime
+        self.counts_correct = counts_correct
+        self.length = 0
+        self.seconds = 0.0
+        self._sums = torch.zeros(2, dtype=torch.float64)
+        self._targets = self._tokens = 0
+        self._resumed_at = self._last = 0.0
+
+    def fit_started(self, state: TrainState) -> None:
+        if self.runtime.is_main:
+            with self.path.open("ab") as file:
+                file.truncate(self.length)
+        self._sums = self._sums.to(self.runtime.device)
+        self._last = self._resumed_at = time.monotonic()
+
+    def step_ended(self, state: TrainState, result: StepResult) -> None:
+        self._sums += torch.stack([result.total, result.correct]).double()
+        self._targets += result.num_targets
+        self._tokens += result.num_tokens
+        if state.step % self.every == 0 or state.is_done():
+            self._write_training(state, result)
+
+    def evaluated(self, state: TrainState, scores: Mapping[str, Any]) -> None:
+        if self.runtime.is_main:
+            self._append(self._place(state) | dict(scores))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "length": self.length,
+            "seconds": self._elapsed(),
+            "sums": self._sums.tolist(),
+            "targets": self._targets,
+            "tokens": self._tokens,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.length, self.seconds = state["length"], state["seconds"]
+        self._sums = torch.tensor(state["sums"], dtype=torch.float64)
+        self._targets, self._tokens = state["targets"], state["tokens"]
+
+    def _write_training(self, state: TrainState, result: StepResult) -> None:
+        total, correct = self._summed()
+        now = time.monotonic()
+        record = self._place(state) | {"split": "train", "loss": total / self._targets}
+        if self.counts_correct:
+            record["accuracy"] = correct / self._targets
+        record |= {
+            "lr": result.lr,
+            "grad_norm": float(result.grad_norm),
+            "tokens_per_second": self._tokens / max(now - self._last, 1e-9),
+        }
+        self._sums.zero_()
+        self._targets = self._tokens = 0
+        self._last = now
+        if self.runtime.is_main:
+            self._append(record)
+        self.announce.logged(state, record)
+
+    def _summed(self) -> list[float]:
+        sums: Tensor = self.runtime.sum(self._sums)
+        numbers: list[float] = sums.tolist()
+        return numbers
+
+    def _place(self, state: TrainState) -> dict[str, Any]:
+        counters = state.counters
+        return {
+            "step": counters.steps,
+            "samples": counters.samples,
+            "tokens": counters.tokens,
+            "seconds": round(self._elapsed(), 3),
+        }
+
+    def _elapsed(self) -> float:
+        return self.seconds + (time.monotonic() - self._resumed_at if self._resumed_at else 0.0)
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps(_finite(record)).encode() + b"\n"
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                if file.write(line) != len(line):
+                    raise OSError("the line was cut short")
+                self.length = os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise DiskError(
+                f"{self.path}: cannot write a line of figures ({error}); free some space and resume"
+            ) from error
+
+
+def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN: a number that is not finite becomes null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    }

@@ -1,0 +1,130 @@
+"""What a checkpoint holds, and how a run takes it back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from instar.checkpoint.lineage import STATE, parent_reference
+from instar.checkpoint.tensors import read_tensors, write_tensors
+from instar.checkpoint.values import read_json, write_json
+from instar.core.errors import CheckpointError, NonFiniteError
+from instar.trainer.callback import Callback
+from instar.trainer.state import Counters, TrainState
+
+OPTIMIZER = "optimizer.safetensors"
+AVERAGE = "average.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What a run is made of; written into each of its checkpoints, and compared at resume."""
+
+    run_hash: str
+    data_fingerprint: str
+    tokenizer_fingerprint: str
+    parent: Path | None
+    """The checkpoint that the run's weights began from."""
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Writes and takes back all that a run changes: weights, optimizer, counters, callbacks, task."""
+
+    state: TrainState
+    callback: Callback
+    identity: Identity
+    write_companions: Callable[[Path], None]
+    """Puts what makes the folder usable alone beside the weights: tokenizer, run file, labels."""
+
+    def write(self, folder: Path) -> None:
+        """Everything into `folder`; NonFiniteError rather than a weight that is not a number."""
+        state = self.state
+        callbacks = self.callback.state_dict()
+        refuse_non_finite(state)
+        state.network.save(folder)
+        self.write_companions(folder)
+        write_tensors(folder / OPTIMIZER, _optimizer_tensors(state.optimizer))
+        if state.average is not None:
+            write_tensors(folder / AVERAGE, state.average.weights)
+        parent = self.identity.parent
+        record = {
+            "step": state.step,
+            "counters": asdict(state.counters),
+            "task": state.task.state_dict(),
+            "callbacks": callbacks,
+            "scaler": state.scaler.state_dict(),
+            "run_hash": self.identity.run_hash,
+            "data_fingerprint": self.identity.data_fingerprint,
+            "tokenizer_fingerprint": self.identity.tokenizer_fingerprint,
+            "parent": None if parent is None else parent_reference(folder, parent),
+            "versions": dict(self.identity.versions),
+        }
+        write_json(folder / STATE, record)
+
+    def restore(self, folder: Path) -> None:
+        """Take back everything but the weights, which the network was built with.
+
+        CheckpointError if the checkpoint is of other data, another tokenizer, or other parameters.
+        """
+        record = read_json(folder / STATE)
+        self._must_agree(folder, record)
+        state = self.state
+        _load_optimizer(state.optimizer, read_tensors(folder / OPTIMIZER), folder)
+        if state.average is not None:
+            state.average.load(read_tensors(folder / AVERAGE))
+        state.counters = Counters(**record["counters"])
+        state.task.load_state_dict(record["task"])
+        if record["scaler"]:
+            state.scaler.load_state_dict(record["scaler"])
+        self.callback.load_state_dict(record["callbacks"])
+
+    def _must_agree(self, folder: Path, record: Mapping[str, Any]) -> None:
+        for name, what in (("data_fingerprint", "training data"), ("tokenizer_fingerprint", "tokenizer")):
+            mine, theirs = getattr(self.identity, name), record[name]
+            if mine != theirs:
+                raise CheckpointError(
+                    f"{folder}: was trained on other {what} ({theirs[:12]}, and this run has {mine[:12]}); resume with "
+                    "the same, or begin a new run with model: {from: " + str(folder) + "}"
+                )
+
+
+def refuse_non_finite(state: TrainState) -> None:
+    """NonFiniteError naming the first weight that is not a number."""
+    for name, parameter in state.network.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise NonFiniteError(f"step {state.step}: the weight {name} is not finite, so no checkpoint is published")
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state by parameter name: "NAME::exp_avg"."""
+    return {
+        f"{name}::{kind}": value
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+        for kind, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    named = {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
+    unknown = sorted({key.partition("::")[0] for key in tensors} - set(named))
+    if unknown:
+        raise CheckpointError(f"{folder / OPTIMIZER}: holds state of parameters this run does not train: {unknown[:5]}")
+    for key, value in tensors.items():
+        name, _, kind = key.partition("::")
+        parameter = named[name]
+        if value.ndim and value.shape != parameter.shape:
+            raise CheckpointError(
+                f"{folder / OPTIMIZER}: {key} has the shape {list(value.shape)}; wanted {list(parameter.shape)}"
+            )
+        # Step counts live where the fused kernel reads them: beside the parameter.
+        optimizer.state[parameter][kind] = value.to(parameter.device)

@@ -1,0 +1,113 @@
+"""What changes while training. Nothing else in the package may keep such state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from instar.core.budget import Budget
+from instar.data import Batch
+from instar.model import Network
+from instar.optim.schedule import Schedule
+from instar.task import Moment, TaskLike
+from instar.trainer.average import WeightAverage
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """One optimizer step. Tensors stay on the device until somebody logs them."""
+
+    total: Tensor
+    """Loss summed over this rank's targets."""
+    correct: Tensor
+    """This rank's targets that the first choice met."""
+    grad_norm: Tensor
+    """Norm of the whole step's gradient before clipping, the same on every rank."""
+    is_finite: Tensor
+    """False: the gradient was not a number, and the weights were left as they were."""
+    num_targets: int
+    """Targets of the whole step, over all ranks."""
+    num_tokens: int
+    """Tokens of the whole step, over all ranks."""
+    samples_D: NDArray[np.int64]
+    """Sample numbers of the whole step."""
+    lr: float
+
+
+@dataclass
+class Counters:
+    """How far a run is, in every unit."""
+
+    steps: int = 0
+    samples: int = 0
+    tokens: int = 0
+    targets: int = 0
+
+    def add(self, batch: Batch) -> None:
+        """Count one step done."""
+        self.steps += 1
+        self.samples += len(batch)
+        self.tokens += batch.num_tokens
+        self.targets += batch.num_targets
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Everything that a step reads or changes; a checkpoint holds it all."""
+
+    seed: int
+    network: Network
+    module: nn.Module
+    """The objective over the network, as ranks see it."""
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    task: TaskLike
+    budget: Budget
+    totals: Mapping[str, float]
+    """How long the whole run is, in steps, epochs, samples and tokens (estimates but for the budget's unit)."""
+    scaler: torch.amp.GradScaler
+    average: WeightAverage | None = None
+    counters: Counters = field(default_factory=Counters)
+    stop_reason: str | None = None
+    """Set by a callback to end the run after this step."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.counters.steps
+
+    def progress(self, counters: Counters | None = None) -> float:
+        """Share of the budget spent; 1.0 and more means done."""
+        counters = counters or self.counters
+        per_epoch = self.totals["samples"] / self.totals["epochs"]
+        spent = {
+            "steps": counters.steps,
+            "epochs": counters.samples / per_epoch,
+            "samples": counters.samples,
+            "tokens": counters.tokens,
+        }
+        return spent[self.budget.unit] / self.budget.amount
+
+    def is_spent(self) -> bool:
+        """True when the budget is spent."""
+        return self.progress() >= 1 - 1e-9
+
+    def is_done(self) -> bool:
+        """True when the budget is spent or a callback asked to stop."""
+        return self.stop_reason is not None or self.is_spent()
+
+    def moment(self) -> Moment:
+        """The step to come, as a task sees it."""
+        return Moment(seed=self.seed, step=self.step, progress=self.progress())
+
+    def set_rate(self, batch: Batch) -> float:
+        """Give the optimizer the learning rate of the step that makes `batch`; returns it."""
+        after = Counters(**vars(self.counters))
+        after.add(batch)
+        factor = self.schedule.factor(self.progress(), self.progress(after), self.totals)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group.setdefault("peak_lr", group["lr"]) * factor
+        return float(self.optimizer.param_groups[0]["lr"])
