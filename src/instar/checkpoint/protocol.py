@@ -50,7 +50,9 @@ def _mark() -> str:
 
 
 def _seal(folder: Path, name: str) -> None:
+    mode = folder.stat().st_mode & 0o666  # what the umask wants; safetensors leaves files for the owner alone
     for path in manifest.plain_files(folder):
+        (folder / path).chmod(mode)
         sync_file(folder / path)
     write_bytes(folder / manifest.NAME, manifest.describe(folder, name))
     for subfolder in (path for path in folder.rglob("*") if path.is_dir()):
@@ -138,16 +140,16 @@ def rotate(run: RunFolder, keep_last: int, keep: Collection[Path] = ()) -> None:
     Only those that look whole (manifest and sizes) count and are deleted: a damaged one never displaces a whole one.
     """
     protected = {path.absolute().name for path in keep if path.absolute().parent == run.path.absolute()}
-    whole = [folder for _, folder in run.checkpoints() if _looks_whole(folder)]
+    whole = [folder for _, folder in run.checkpoints() if _is_whole(folder, hashes=False)]
     with disk_errors(run.path):
         for folder in whole[: -max(keep_last, 1)]:
             if folder.name not in protected:
                 _discard(folder)
 
 
-def _looks_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, *, hashes: bool = True) -> bool:
     try:
-        verify(folder, hashes=False)
+        verify(folder, hashes=hashes)
     except CheckpointError:
         return False
     return True
@@ -182,8 +184,10 @@ def _restore(run: RunFolder) -> None:
         return
     for aside in sorted(run.path.glob(".aside-checkpoint-*")):
         final = run.path / "-".join(aside.name.removeprefix(".aside-").split("-")[:2])
-        if final.exists():
+        if final.exists() and _is_whole(final):
             _discard(aside)
-        else:
-            aside.rename(final)
-            sync_folder(run.path)
+            continue
+        if final.exists():
+            _quarantine(run, final)
+        aside.rename(final)
+        sync_folder(run.path)
