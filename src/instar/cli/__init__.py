@@ -1,1 +1,76 @@
-"""One file a verb; parses, hands over, decides nothing; imports nothing heavy until the verb runs."""
+"""The `instar` command: one file a verb. It parses, hands over, and decides nothing.
+
+Nothing heavy is imported before a verb runs.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from instar.core.errors import InstarError
+
+INTERNAL = 70
+DISK = 74
+INTERRUPTED = 130
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command line and leave with its exit code; no traceback without `--debug`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    ours = given[: given.index("--")] if "--" in given else given
+    is_debug = "--debug" in ours or bool(os.environ.get("INSTAR_DEBUG"))
+    if "--debug" in ours:
+        given.remove("--debug")
+    try:
+        code = _run(given)
+    except Exception as error:
+        if is_debug:
+            raise
+        code = _explained(error)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code of one command; a closed pipe and an interrupt end it without a word."""
+    try:
+        from instar.cli.app import app
+
+        app(arguments, prog_name="instar")
+    except SystemExit as leaving:
+        return _flushed(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _flushed(0)
+    return _flushed(0)
+
+
+def _flushed(code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader left; nothing may complain about it while Python shuts down
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _explained(error: Exception) -> int:
+    """Say on stderr what went wrong; the exit code."""
+    if isinstance(error, InstarError):
+        text, code = str(error), error.exit_code
+    elif isinstance(error, MemoryError):
+        text, code = "out of memory: lower train.batch_tokens or the size of the model", INTERNAL
+    elif isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        text, code = f"the disk is full or failing: {error}", DISK
+    else:
+        what = " ".join(str(error).split())[:300]
+        text, code = f"internal fault: {type(error).__name__}: {what} (--debug shows where)", INTERNAL
+    sys.stderr.write(_printable(text) + "\n")
+    return code
+
+
+def _printable(text: str) -> str:
+    """Text without control characters: messages quote data, and data must not drive a terminal."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)

@@ -1,0 +1,39 @@
+# Everything sets itself up: `make demo` and `make test` work in a fresh clone.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --quiet
+# More than one thread a process makes a suite of two processes on two cores ten times slower.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+
+.PHONY: setup demo test check bench docs
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "instar needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing). Name another: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || { echo "making .venv"; $(PYTHON) -m venv .venv; } || { \
+	  echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; rm -rf .venv; exit 2; }
+	@echo "installing instar and what it needs into .venv (minutes, once)"
+	@$(PIP_QUIET) install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/instar demo
+
+test: setup
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+
+check: setup
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup
+	@$(BIN)/python benchmarks/pretrain.py
+
+docs: setup
+	@$(BIN)/python docs/build.py

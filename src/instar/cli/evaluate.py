@@ -1,0 +1,24 @@
+"""`instar evaluate`: measure a checkpoint."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from instar.cli.options import AsJson, Checkpoint, examples, show
+
+
+@examples("instar evaluate runs/small/checkpoint-500", "instar evaluate runs/small/checkpoint-500 --split test --json")
+def evaluate(
+    checkpoint: Checkpoint,
+    split: Annotated[Literal["eval", "test"], typer.Option(help="Which part of the run's data.")] = "eval",
+    input_file: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="Measure on this file instead, read like the run's data."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a checkpoint: loss, and the metrics of its task."""
+    from instar.run.evaluate import evaluate as run
+
+    show(run(checkpoint, split=split, input_file=input_file), as_json=as_json)

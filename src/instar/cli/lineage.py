@@ -1,0 +1,25 @@
+"""`instar lineage`: where a checkpoint comes from."""
+
+import json
+
+import typer
+
+from instar.cli.options import AsJson, Checkpoint, examples
+
+
+@examples("instar lineage runs/small/checkpoint-500")
+def lineage(checkpoint: Checkpoint, as_json: AsJson = False) -> None:
+    """Print a checkpoint and its ancestors, the youngest first."""
+    from instar.checkpoint.lineage import chain
+
+    links = chain(checkpoint)
+    if as_json:
+        typer.echo(json.dumps(links, default=str))
+        return
+    for depth, link in enumerate(links):
+        typer.echo(
+            f"{'   ' * max(0, depth - 1)}{'└─ ' if depth else ''}{link.get('path', link.get('checkpoint', '?'))}"
+        )
+        for name, value in link.items():
+            if name not in ("path", "checkpoint", "parent") and value is not None:
+                typer.echo(f"{'   ' * (depth + 1)}{name}: {value}")

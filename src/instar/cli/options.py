@@ -1,0 +1,38 @@
+"""Arguments that several verbs share, and how results are shown."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Values in place of the file's, like train.optimizer.lr=1e-4."),
+]
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, for programs.")]
+
+
+def examples(*lines: str) -> Callable[[Verb], Verb]:
+    """Attach example command lines, shown at the end of the verb's help."""
+
+    def attach(verb: Verb) -> Verb:
+        verb.examples = lines  # type: ignore[attr-defined]
+        return verb
+
+    return attach
+
+
+def show(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print a result on stdout: one JSON object, or a line for each value."""
+    if as_json:
+        typer.echo(json.dumps(result, default=str, allow_nan=False))
+        return
+    width = max(map(len, result), default=0)
+    for name, value in result.items():
+        typer.echo(f"{name:<{width}}  {f'{value:.6g}' if isinstance(value, float) else value}")

@@ -1,0 +1,30 @@
+"""`instar train`: train, or go on training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from instar.cli.options import AsJson, Overrides, RunFile, examples, show
+
+
+@examples(
+    "instar train run.yaml",
+    "instar train run.yaml train.optimizer.lr=1e-4 --output runs/small",
+    "instar train run.yaml --resume runs/small/checkpoint-500",
+)
+def train(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    resume: Annotated[
+        str, typer.Option(metavar="auto|never|PATH", help="Go on from the newest whole checkpoint, or from this one.")
+    ] = "auto",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The run folder; runs/<name> if not given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train what a run file describes; an interrupted run goes on where it was."""
+    from instar.run.train import train as run
+
+    show(run(run_file, overrides or (), resume=resume, output=output), as_json=as_json)
