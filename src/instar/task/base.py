@@ -9,7 +9,7 @@ from instar.data import Batch
 
 HeadName = Literal["masked_lm", "causal_lm", "classify"]
 Layout = Literal["encoder", "decoder"]
-Answer = Literal["tokens", "class", "label_set", "number"]
+Answer = Literal["tokens", "label"]
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,6 @@ class Classify(Config):
     """Predict the label of each document."""
 
     kind: Literal["classify"] = "classify"
-    answer: Literal["class", "label_set", "number"] = "class"
-    """One class of several; a set of labels, each yes or no; or a number (regression)."""
     labels: tuple[str, ...] | None = None
     """Names of the classes in order; by default those of the training data, sorted."""
     pooling: Literal["first", "mean", "last"] | None = None
@@ -37,21 +35,18 @@ class Classify(Config):
     def build(self, tokenizer: Tokenizer) -> "ClassifyTask":
         """The task; any tokenizer will do."""
         del tokenizer
-        return ClassifyTask(self)
+        return ClassifyTask()
 
 
 class ClassifyTask(FixedTask):
     """One target a document; the head reads where the network's pooling says."""
 
     head: HeadName = "classify"
-
-    def __init__(self, config: Classify) -> None:
-        self.config = config
-        self.answer: Answer = config.answer
+    answer: Answer = "label"
 
     def prepare(self, batch: Batch, moment: Moment) -> Batch:
         if batch.labels_D is None:
             raise DataError(f"step {moment.step}: these documents have no labels; name the label column of the source")
-        starts = torch.tensor(batch.boundaries, dtype=torch.int64)
-        read_M = starts[1:] - 1 if self.config.pooling == "last" else starts[:-1]
-        return replace(batch, read_M=read_M, target_M=batch.labels_D)
+        # The network reads where its pooling says; the first token only ties a target to its document.
+        first_D = torch.tensor(batch.boundaries[:-1], dtype=torch.int64)
+        return replace(batch, read_M=first_D, target_M=batch.labels_D)

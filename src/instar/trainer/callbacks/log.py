@@ -1,8 +1,5 @@
 """Training figures, as lines of metrics.jsonl."""
 
-import json
-import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instar.core.errors import DiskError
 from instar.trainer.callback import Callback
+from instar.trainer.callbacks.lines import Lines
 from instar.trainer.runtime import Runtime
 from instar.trainer.state import StepResult, TrainState
 
@@ -25,11 +22,10 @@ class Log(Callback):
     """
 
     def __init__(self, path: Path, every: int, runtime: Runtime, *, counts_correct: bool) -> None:
-        self.path = path
+        self.lines = Lines(path)
         self.every = every
         self.runtime = runtime
         self.counts_correct = counts_correct
-        self.length = 0
         self.seconds = 0.0
         self._sums = torch.zeros(2, dtype=torch.float64)
         self._targets = self._tokens = 0
@@ -37,8 +33,7 @@ class Log(Callback):
 
     def fit_started(self, state: TrainState) -> None:
         if self.runtime.is_main:
-            with self.path.open("ab") as file:
-                file.truncate(self.length)
+            self.lines.cut()
         self._sums = self._sums.to(self.runtime.device)
         self._last = self._resumed_at = time.monotonic()
 
@@ -51,11 +46,11 @@ class Log(Callback):
 
     def evaluated(self, state: TrainState, scores: Mapping[str, Any]) -> None:
         if self.runtime.is_main:
-            self._append(self._place(state) | dict(scores))
+            self.lines.append(self._place(state) | dict(scores))
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "length": self.length,
+            "length": self.lines.length,
             "seconds": self._elapsed(),
             "sums": self._sums.tolist(),
             "targets": self._targets,
@@ -63,7 +58,7 @@ class Log(Callback):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.length, self.seconds = state["length"], state["seconds"]
+        self.lines.length, self.seconds = state["length"], state["seconds"]
         self._sums = torch.tensor(state["sums"], dtype=torch.float64)
         self._targets, self._tokens = state["targets"], state["tokens"]
 
@@ -82,7 +77,7 @@ class Log(Callback):
         self._targets = self._tokens = 0
         self._last = now
         if self.runtime.is_main:
-            self._append(record)
+            self.lines.append(record)
         self.announce.logged(state, record)
 
     def _summed(self) -> list[float]:
@@ -101,22 +96,3 @@ class Log(Callback):
 
     def _elapsed(self) -> float:
         return self.seconds + (time.monotonic() - self._resumed_at if self._resumed_at else 0.0)
-
-    def _append(self, record: Mapping[str, Any]) -> None:
-        line = json.dumps(_finite(record)).encode() + b"\n"
-        try:
-            with self.path.open("ab", buffering=0) as file:
-                if file.write(line) != len(line):
-                    raise OSError("the line was cut short")
-                self.length = os.fstat(file.fileno()).st_size
-        except OSError as error:
-            raise DiskError(
-                f"{self.path}: cannot write a line of figures ({error}); free some space and resume"
-            ) from error
-
-
-def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows no NaN: a number that is not finite becomes null."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
-    }

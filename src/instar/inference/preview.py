@@ -1,0 +1,108 @@
+"""What a network says of a few rows, in a form that a person can read.
+
+Shape letters: T tokens, D documents, M places, C classes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from instar.data import Batch
+from instar.data.tokenizer import Tokenizer
+from instar.inference.continuation import continue_ids
+from instar.inference.evaluate import evaluation_mode
+from instar.model import Network
+from instar.task import Moment, TaskLike
+
+MOST_TOKENS = 200
+_PROMPT_TOKENS, _NEW_TOKENS = 32, 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """Rows of samples.jsonl for one task."""
+
+    network: Network
+    task: TaskLike
+    tokenizer: Tokenizer
+    seed: int
+    label_names: Sequence[str] | None = None
+
+    @torch.no_grad()
+    def rows(self, batch: Batch) -> Iterator[dict[str, Any]]:
+        """One row a document: hidden tokens and guesses; or a prompt and how it goes on; or label and prediction."""
+        device = next(self.network.parameters()).device
+        for document in range(len(batch)):
+            one = batch.select([document])
+            with evaluation_mode(self.network):
+                if self.task.head == "masked_lm":
+                    yield self._masked(one, device)
+                elif self.task.head == "causal_lm":
+                    yield self._continued(one)
+                else:
+                    yield self._labelled(one, device)
+
+    def _masked(self, one: Batch, device: torch.device) -> dict[str, Any]:
+        moment = Moment(seed=self.seed, step=0, progress=1.0, evaluating=True)
+        prepared = self.task.prepare(one, moment).to(device)
+        chances_MV = torch.softmax(self.network(prepared).logits_MV().float(), dim=-1)
+        best = chances_MV.max(dim=-1)
+        guesses = dict(
+            zip(_numbers(prepared.read_M), zip(best.values.tolist(), best.indices.tolist(), strict=True), strict=True)
+        )
+        ids = one.ids_T.tolist()[:MOST_TOKENS]
+        tokens = []
+        for place, (number, text) in enumerate(zip(ids, self.tokenizer.tokens(ids), strict=True)):
+            if number in self.tokenizer.special_ids:
+                continue
+            token: dict[str, Any] = {"text": text, "masked": place in guesses}
+            if place in guesses:
+                probability, guess = guesses[place]
+                token |= {
+                    "guess": self.tokenizer.tokens([guess])[0],
+                    "probability": probability,
+                    "right": guess == number,
+                }
+            tokens.append(token)
+        return {"kind": "mlm", "tokens": tokens}
+
+    def _continued(self, one: Batch) -> dict[str, Any]:
+        prompt = one.ids_T.tolist()[: min(_PROMPT_TOKENS, max(1, one.num_tokens // 2))]
+        ids = continue_ids(self.network, prompt, _NEW_TOKENS, seed=self.seed)
+        return {
+            "kind": "causal_lm",
+            "prompt": self.tokenizer.decode(prompt),
+            "completion": self.tokenizer.decode(ids[len(prompt) :]),
+        }
+
+    def _labelled(self, one: Batch, device: torch.device) -> dict[str, Any]:
+        logits_C = self.network(one.to(device)).logits_MV()[0].float()
+        row: dict[str, Any] = {"kind": "classify", "text": self.tokenizer.decode(one.ids_T.tolist()[:MOST_TOKENS])}
+        return row | answer(logits_C, self.label_names) | {"label": _label(one, self.label_names)}
+
+
+def answer(logits_C: Tensor, label_names: Sequence[str] | None) -> dict[str, Any]:
+    """A classifier's prediction and its probability; for a number, the number."""
+    if label_names is None:
+        return {"prediction": float(logits_C[0])}
+    chances_C = torch.softmax(logits_C, dim=-1)
+    best = int(chances_C.argmax())
+    return {"prediction": label_names[best], "probability": float(chances_C[best])}
+
+
+def _label(one: Batch, label_names: Sequence[str] | None) -> Any:
+    if one.labels_D is None:
+        return None
+    label = one.labels_D[0]
+    if label_names is None:
+        return float(label)
+    if label.ndim:
+        return [name for name, is_set in zip(label_names, label.tolist(), strict=True) if is_set]
+    return label_names[int(label)]
+
+
+def _numbers(places_M: Tensor | None) -> list[int]:
+    return [] if places_M is None else [int(place) for place in places_M.tolist()]

@@ -1,0 +1,116 @@
+"""One run as one typed value: what a run file holds."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from instar.config import Config, Interval, RunBudget
+from instar.core.budget import Budget
+from instar.data.config import DataConfig
+from instar.data.tokenizer import TokenizerConfig
+from instar.model.config import FromFolder, ModelConfig
+from instar.objective import Hard, Term
+from instar.optim import AdamW, Optimizer
+from instar.optim.schedule import Schedule, WarmupStableDecay
+from instar.task import Task
+from instar.trainer.callbacks.early_stop import EarlyStopping
+from instar.trainer.callbacks.non_finite import OnNonFinite
+from instar.trainer.runtime import Precision
+
+
+class Average(Config):
+    """A moving average of the weights, which evaluation then uses."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """Share of the average that stays at each step."""
+
+
+class TrainConfig(Config):
+    """How the weights are moved, and what happens around that."""
+
+    budget: RunBudget
+    """How long: "3 epochs", "2000 steps", "50_000_000 tokens"."""
+    batch_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of one optimizer step, over all ranks; a step takes whole documents up to it."""
+    batch_samples: Annotated[int, Field(ge=1)] | None = None
+    """Or: documents (windows) of one optimizer step, over all ranks."""
+    micro_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens that go through the network at once; a memory knob that cannot change the curve."""
+    optimizer: Optimizer = Field(default_factory=AdamW)
+    """Optimizer and peak learning rate."""
+    schedule: Schedule = Field(default_factory=WarmupStableDecay)
+    """Learning rate over the run, as a factor of the peak."""
+    max_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """The gradient is scaled down to this norm; null: never."""
+    average: Average | None = None
+    """Moving average of the weights; null: none."""
+    precision: Precision = "float32"
+    """Arithmetic of forward passes; weights and optimizer are float32 always."""
+    device: str = "auto"
+    """cpu, cuda, or auto: a GPU where there is one."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads; null: PyTorch's choice, less those that the machine is busy with."""
+    checkpoint_activations: bool = False
+    """Compute activations again in the backward pass instead of keeping them: slower, smaller."""
+    compile: bool = False
+    """torch.compile; worth its start-up on a GPU, not on a CPU."""
+    log_every: Annotated[int, Field(ge=1)] = 10
+    """Steps between two lines of figures."""
+    eval_every: Interval | None = None
+    """How often held-out data are scored; null: at the end only."""
+    save_every: Interval = Budget(10, "minutes")  # noqa: RUF009
+    """How often a checkpoint is published; one is at the end always."""
+    keep_last: Annotated[int, Field(ge=1)] = 2
+    """Checkpoints kept besides the best."""
+    best_metric: str = "loss"
+    """Evaluation score that says which checkpoint is best."""
+    early_stopping: EarlyStopping | None = None
+    """End the run when evaluation no longer gains; null: never."""
+    on_non_finite: OnNonFinite = "skip"
+    """A gradient that is not a number: skip the step (three in a row end the run), or stop at once."""
+    prefetch: Annotated[int, Field(ge=0)] = 0
+    """Steps prepared ahead in a thread; 0: none. Cannot change the curve."""
+    tensorboard: bool = False
+    """Write the figures for TensorBoard too."""
+
+    @model_validator(mode="after")
+    def _one_batch_size(self) -> "TrainConfig":
+        if (self.batch_tokens is None) == (self.batch_samples is None):
+            raise ValueError("set one of batch_tokens (like 16384) and batch_samples (like 32)")
+        return self
+
+
+class RunConfig(Config):
+    """A whole run."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Names all randomness of the run."""
+    output: str | None = None
+    """Run folder; by default runs/NAME for NAME.yaml."""
+    model: ModelConfig
+    """A new network, or a folder to begin from."""
+    tokenizer: TokenizerConfig | None = None
+    """Trained from the data, or read from a folder; may be left out when the model's folder has one."""
+    task: Task
+    """What to predict."""
+    objective: Annotated[tuple[Term, ...], Field(min_length=1)] = (Hard(),)
+    """Weighted terms of the loss."""
+    data: DataConfig
+    """What to learn from, and what to be scored on."""
+    train: TrainConfig
+    """How."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that tokenise."""
+    cache: str | None = None
+    """Folder of token caches; by default .cache in the run folder's parent."""
+
+    @model_validator(mode="after")
+    def _has_a_tokenizer(self) -> "RunConfig":
+        if self.tokenizer is None and not isinstance(self.model, FromFolder):
+            raise ValueError("a new model needs a tokenizer, like {kind: wordpiece, vocab_size: 8000}")
+        return self
+
+
+Resume = Literal["auto", "never"] | Path
+"""Go on from the newest whole checkpoint of the run folder, from none, or from this one."""

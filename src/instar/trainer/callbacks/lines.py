@@ -1,0 +1,43 @@
+"""A file of JSON lines that a resumed run takes back to where its checkpoint left it."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from instar.core.errors import DiskError
+
+
+class Lines:
+    """Appends objects, each in one write; `length` is what a checkpoint remembers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.length = 0
+
+    def cut(self) -> None:
+        """Drop what lies past `length`: lines of steps that are about to be made again."""
+        with self.path.open("ab") as file:
+            self.length = min(self.length, file.tell())
+            file.truncate(self.length)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one object; DiskError if the disk does not take the whole line."""
+        line = json.dumps(_finite(record)).encode() + b"\n"
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                if file.write(line) != len(line):
+                    raise OSError("the line was cut short")
+        except OSError as error:
+            raise DiskError(
+                f"{self.path}: cannot write a line ({error}); free some space and run the same command again"
+            ) from error
+        self.length += len(line)
+
+
+def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN: a number that is not finite becomes null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    }
