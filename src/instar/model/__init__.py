@@ -1,1 +1,23 @@
 """Any Transformers model behind one seam: hidden states where they are read, and its own head on just those."""
+
+from instar.model.build import Head, Pooling, ProblemType, build_network
+from instar.model.config import FromConfig, FromFolder, ModelConfig
+from instar.model.cross_entropy import Scores
+from instar.model.network import Forward, LoadReport, Network
+from instar.model.speed import use_fast_cpu, use_plain_cpu
+
+__all__ = [
+    "Forward",
+    "FromConfig",
+    "FromFolder",
+    "Head",
+    "LoadReport",
+    "ModelConfig",
+    "Network",
+    "Pooling",
+    "ProblemType",
+    "Scores",
+    "build_network",
+    "use_fast_cpu",
+    "use_plain_cpu",
+]

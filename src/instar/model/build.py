@@ -1,0 +1,84 @@
+"""From a model section to a network: fresh, or from a folder."""
+
+import logging
+from typing import Any, Literal
+
+import torch
+
+from instar.core.errors import ConfigError
+from instar.core.seeds import derive
+from instar.model import attention
+from instar.model.architecture import Vocabulary, architecture, position_offset
+from instar.model.classes import model_class
+from instar.model.config import FromConfig, FromFolder
+from instar.model.dropout import swap_dropout
+from instar.model.heads import OutputHead, classifier_head, default_pooling, language_head
+from instar.model.initialise import initialise
+from instar.model.load import load_model
+from instar.model.network import LoadReport, Network
+
+log = logging.getLogger(__name__)
+
+Head = Literal["masked_lm", "causal_lm", "classify"]
+Pooling = Literal["first", "mean", "last"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+
+
+def build_network(
+    config: FromFolder | FromConfig,
+    *,
+    head: Head,
+    tokenizer: Vocabulary,
+    num_labels: int | None = None,
+    problem_type: ProblemType | None = None,
+    pooling: Pooling | None = None,
+    seed: int,
+) -> Network:
+    """A network on the CPU, in evaluation mode, in float32.
+
+    Weights that the folder does not give are functions of `seed` and their names; `network.loaded` names them.
+    Raises ConfigError, InputMissingError (no folder) or DataError (a folder or tokenizer that does not fit).
+    """
+    if head == "classify" and not num_labels:
+        raise ConfigError([f"num_labels: a classifier wants at least one label, got {num_labels}"])
+    extra = _task_fields(head, num_labels, problem_type)
+    if isinstance(config, FromConfig):
+        hf_config = architecture(config, tokenizer)
+        for name, value in extra.items():
+            setattr(hf_config, name, value)
+        model = _empty(hf_config, head, seed)
+        initialise(model, seed)
+        report = LoadReport()
+    else:
+        model, report = load_model(config, head, tokenizer, extra, seed)
+    network = _wrap(model, head, pooling)
+    network.loaded = report
+    return network.eval()
+
+
+def _task_fields(head: Head, num_labels: int | None, problem_type: str | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"use_cache": False}
+    if head == "classify":
+        fields |= {"num_labels": num_labels, "problem_type": problem_type}
+    return fields
+
+
+def _empty(hf_config: Any, head: Head, seed: int) -> Any:
+    """The model with the family's own initialisation, a function of the seed; torch's generator is left as it was."""
+    kind = model_class(hf_config, head)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "init"))
+        return kind._from_config(hf_config)
+
+
+def _wrap(model: Any, head: Head, pooling: Pooling | None) -> Network:
+    family = model.config.model_type
+    parts: OutputHead | None = classifier_head(model) if head == "classify" else language_head(model)
+    offset = position_offset(family, model.config.pad_token_id)
+    attention.register()
+    is_packed = parts is not None
+    if is_packed:
+        model.set_attn_implementation(attention.NAME)
+    swap_dropout(model)
+    pooled = (pooling or default_pooling(model)) if head == "classify" else None
+    return Network(model, head=parts, pooling=pooled, is_packed=is_packed, position_offset=offset, can_gather=False)

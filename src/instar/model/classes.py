@@ -1,0 +1,27 @@
+"""Which Transformers class carries a head."""
+
+from typing import Any
+
+from instar.core.errors import ConfigError
+
+
+def model_class(hf_config: Any, head: str) -> Any:
+    """The class for "masked_lm", "causal_lm" or "classify"; ConfigError where the architecture has none.
+
+    A masked architecture asked for a causal head becomes a decoder.
+    """
+    import transformers
+
+    autos = {
+        "masked_lm": transformers.AutoModelForMaskedLM,
+        "causal_lm": transformers.AutoModelForCausalLM,
+        "classify": transformers.AutoModelForSequenceClassification,
+    }
+    classes = autos[head]._model_mapping
+    if type(hf_config) not in classes:
+        others = [name for name, auto in autos.items() if type(hf_config) in auto._model_mapping]
+        raise ConfigError([f"model: {hf_config.model_type} has no {head} head, only {', '.join(others) or 'none'}"])
+    if hasattr(hf_config, "is_decoder"):
+        hf_config.is_decoder = head == "causal_lm"
+    chosen = classes[type(hf_config)]
+    return chosen[0] if isinstance(chosen, tuple) else chosen

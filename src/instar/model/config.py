@@ -1,0 +1,71 @@
+"""Where a network comes from: a folder, or a Transformers architecture by name."""
+
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+
+from instar.config import Config
+
+
+class FromFolder(Config):
+    """A saved model (config.json and safetensors), for example a checkpoint of another run."""
+
+    path: str = Field(alias="from")
+    """Folder to load."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Rate of every dropout of the model; default: as saved."""
+
+
+class FromConfig(Config):
+    """A fresh model of any Transformers architecture; further keys are that architecture's own fields."""
+
+    model_config = ConfigDict(**{**Config.model_config, "extra": "allow"})
+
+    config: str
+    """Architecture: bert, roberta, distilbert, modernbert, electra, albert, gpt2, llama, qwen2, mistral, ..."""
+    num_layers: int | None = Field(default=None, ge=1)
+    """Layers; default 4."""
+    hidden_size: int | None = Field(default=None, ge=1)
+    """Width; default 256."""
+    num_heads: int | None = Field(default=None, ge=1)
+    """Attention heads; default one for every 64 of width."""
+    intermediate_size: int | None = Field(default=None, ge=1)
+    """Width of the feed-forward layers; default 4 x hidden_size."""
+    max_length: int | None = Field(default=None, ge=1)
+    """Longest document in tokens, specials included; default 512."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Rate of every dropout of the model; default: the architecture's own."""
+
+    @model_validator(mode="after")
+    def _known(self) -> "FromConfig":
+        from instar.model.architecture import problems_of
+
+        problems = problems_of(self)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The architecture's own fields."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """ "; did you mean 'x'?", or nothing."""
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "folder" if "from" in value or "path" in value else "config"
+    return "folder" if isinstance(value, FromFolder) else "config"
+
+
+ModelConfig = Annotated[
+    Annotated[FromFolder, Tag("folder")] | Annotated[FromConfig, Tag("config")],
+    Discriminator(_kind),
+]
+"""`{from: FOLDER}` or `{config: bert, num_layers: 4, ...}`."""

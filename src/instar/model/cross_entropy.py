@@ -1,0 +1,125 @@
+"""Output projection and cross entropy in one, by chunks: [places, vocabulary] never exists whole.
+
+Shape letters: M places, C places of a chunk, V vocabulary, H width.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MAX_LOGITS = 1 << 24
+"""Logits that may exist at once (64 MB in float32)."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a prediction is worth at each place."""
+
+    nll_M: Tensor
+    """Negative log likelihood, float32, in nats; gradients flow through it."""
+    correct_M: Tensor
+    """True where the target is the most likely answer; carries no gradient."""
+
+
+def chunk_size(vocab_size: int) -> int:
+    """Places whose logits are made at once."""
+    return max(32, MAX_LOGITS // vocab_size // 32 * 32)
+
+
+def linear_cross_entropy(hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_M: Tensor) -> Scores:
+    """Scores of `hidden @ weight.T + bias` against the targets; gradients as from the whole logits.
+
+    Products run in autocast's type where that is on; softmax and sums in float32.
+    """
+    kind = hidden_MH.device.type
+    if torch.is_autocast_enabled(kind):
+        low = torch.get_autocast_dtype(kind)
+        hidden_MH, weight_VH = hidden_MH.to(low), weight_VH.to(low)
+        bias_V = None if bias_V is None else bias_V.to(low)
+    if not torch.is_grad_enabled():  # autograd functions are told of gradients that nobody will ask for
+        hidden_MH, weight_VH = hidden_MH.detach(), weight_VH.detach()
+        bias_V = None if bias_V is None else bias_V.detach()
+    nll_M, correct_M = _LinearCrossEntropy.apply(hidden_MH, weight_VH, bias_V, target_M)
+    return Scores(nll_M, correct_M)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Makes the gradient of the sum in the forward pass; other weightings of the places cost a second pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_M: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        wanted = any(ctx.needs_input_grad[:3])
+        nll_M = torch.empty(len(target_M), device=hidden_MH.device)
+        correct_M = torch.empty(len(target_M), dtype=torch.bool, device=hidden_MH.device)
+        with torch.autocast(hidden_MH.device.type, enabled=False):
+            grads = _sweep(ctx, (hidden_MH, weight_VH, bias_V, target_M), (nll_M, correct_M), wanted, None)
+        if wanted:
+            ctx.save_for_backward(hidden_MH, weight_VH, bias_V, target_M, *grads)
+        ctx.mark_non_differentiable(correct_M)
+        return nll_M, correct_M
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_MH, weight_VH, bias_V, target_M, *made = ctx.saved_tensors
+        grad_M = upstream[0]
+        if grad_M.numel() == 0 or grad_M.stride(0) == 0:  # as after nll.sum(): one factor for all places
+            factor = grad_M.reshape(-1)[0] if grad_M.numel() else grad_M.new_ones(())
+            grads = [None if grad is None else grad * factor.to(grad.dtype) for grad in made]
+        else:
+            with torch.autocast(hidden_MH.device.type, enabled=False):
+                grads = _sweep(ctx, (hidden_MH, weight_VH, bias_V, target_M), None, True, grad_M)
+        return (*grads, None)
+
+
+def _sweep(
+    ctx: Any,
+    inputs: tuple[Tensor, Tensor, Tensor | None, Tensor],
+    into: tuple[Tensor, Tensor] | None,
+    wanted: bool,  # noqa: FBT001
+    grad_M: Tensor | None,
+) -> list[Tensor | None]:
+    """Go through the chunks; fill `into` with nll and correctness, and return the three gradients if wanted."""
+    hidden_MH, weight_VH, bias_V, target_M = inputs
+    needs = [wanted and needed for needed in ctx.needs_input_grad[:3]]
+    dhidden_MH = torch.empty_like(hidden_MH) if needs[0] else None
+    dweight_VH = torch.zeros(weight_VH.shape, dtype=torch.float32, device=weight_VH.device) if needs[1] else None
+    dbias_V = torch.zeros(len(weight_VH), dtype=torch.float32, device=weight_VH.device) if needs[2] else None
+    for start in range(0, len(target_M), chunk_size(len(weight_VH))):
+        part = slice(start, start + chunk_size(len(weight_VH)))
+        hidden_CH, target_C1 = hidden_MH[part], target_M[part, None]
+        logits_CV = F.linear(hidden_CH, weight_VH, bias_V).float()
+        top_C1, answer_C1 = logits_CV.max(1, keepdim=True)
+        chosen_C1 = logits_CV.gather(1, target_C1)
+        weights_CV = logits_CV.sub_(top_C1).exp_()
+        total_C1 = weights_CV.sum(1, keepdim=True)
+        if into is not None:
+            torch.sub(total_C1.log() + top_C1, chosen_C1, out=into[0][part, None])
+            torch.eq(answer_C1, target_C1, out=into[1][part, None])
+        if not wanted:
+            continue
+        grad_C1 = torch.ones_like(total_C1) if grad_M is None else grad_M[part, None]
+        dlogits_CV = weights_CV.mul_(grad_C1 / total_C1).scatter_add_(1, target_C1, -grad_C1)
+        if dbias_V is not None:
+            dbias_V += dlogits_CV.sum(0)
+        dlogits_CV = dlogits_CV.to(hidden_MH.dtype)
+        if dhidden_MH is not None:
+            torch.mm(dlogits_CV, weight_VH, out=dhidden_MH[part])
+        if dweight_VH is not None:
+            _accumulate(dweight_VH, dlogits_CV, hidden_CH)
+    return [
+        dhidden_MH,
+        None if dweight_VH is None else dweight_VH.to(weight_VH.dtype),
+        None if dbias_V is None or bias_V is None else dbias_V.to(bias_V.dtype),
+    ]
+
+
+def _accumulate(dweight_VH: Tensor, dlogits_CV: Tensor, hidden_CH: Tensor) -> None:
+    if dlogits_CV.dtype == dweight_VH.dtype:
+        dweight_VH.addmm_(dlogits_CV.t(), hidden_CH)
+    else:
+        dweight_VH += dlogits_CV.t() @ hidden_CH

@@ -1,0 +1,194 @@
+"""The one seam to any Transformers model: packed documents in, hidden states where they are read out.
+
+Shape letters: T tokens, D documents, L longest document, M read places, H width, V vocabulary or labels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from instar.model.attention import Pack
+from instar.model.cross_entropy import Scores
+from instar.model.heads import OutputHead, dense_cross_entropy
+
+
+class PackedRow(Protocol):
+    """What the network reads of a batch."""
+
+    @property
+    def ids_T(self) -> Tensor:
+        """Token ids of the documents, end to end."""
+        ...
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each document."""
+        ...
+
+    @property
+    def read_M(self) -> Tensor | None:
+        """Ascending places whose hidden states are read; None: all."""
+        ...
+
+    def positions_T(self) -> Tensor:
+        """Position of each token in its own document."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What came from the folder a network was loaded from, by the names of tensors."""
+
+    folder: str | None = None
+    fresh: tuple[str, ...] = ()
+    """Tensors of the network that the folder does not have: initialised anew."""
+    skipped: tuple[str, ...] = ()
+    """Tensors of the folder that the network has no place for, or of another shape."""
+
+
+class Forward:
+    """What a network says at the M places that are read (at the D documents, for a classifier)."""
+
+    def __init__(self, hidden: Mapping[int, Tensor], head: OutputHead) -> None:
+        self._hidden = hidden
+        self._head = head
+
+    def hidden_MH(self, layer: int = -1) -> Tensor:
+        """Hidden states of a layer that was asked for."""
+        return self._hidden[layer]
+
+    def logits_MV(self, layer: int = -1) -> Tensor:
+        """The head's answer to a layer's hidden states, whole."""
+        return self._head.logits(self._hidden[layer])
+
+    def cross_entropy(self, target_M: Tensor, layer: int = -1) -> Scores:
+        """How well the targets are said; for a language head, by chunks."""
+        return self._head.cross_entropy(self._hidden[layer], target_M)
+
+
+class DenseForward(Forward):
+    """The answer of a model whose head is not known: whole logits, last layer only."""
+
+    def __init__(self, logits_MV: Tensor) -> None:
+        self._logits_MV = logits_MV
+
+    def hidden_MH(self, layer: int = -1) -> Tensor:
+        raise NotImplementedError(f"layer {layer}: hidden states need an architecture whose head is known")
+
+    def logits_MV(self, layer: int = -1) -> Tensor:
+        return self._logits_MV if layer == -1 else self.hidden_MH(layer)
+
+    def cross_entropy(self, target_M: Tensor, layer: int = -1) -> Scores:
+        return dense_cross_entropy(self.logits_MV(layer), target_M)
+
+
+class Network(nn.Module):
+    """A Transformers model with its head; runs packed rows."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        head: OutputHead | None,
+        pooling: str | None,
+        is_packed: bool,
+        position_offset: int,
+        can_gather: bool,
+    ) -> None:
+        """Wrap `model`; `head` None means the model's own forward makes whole logits; `pooling` None: no classifier."""
+        super().__init__()
+        self.model = model
+        self.head = head
+        self.pooling = pooling
+        self.is_packed = is_packed
+        self.can_gather = can_gather
+        self.loaded = LoadReport()
+        self._position_offset = position_offset
+        positions = getattr(model.config, "max_position_embeddings", None)
+        self.max_length: int | None = None if positions is None else int(positions) - position_offset
+        """Tokens a document may have, specials included; None: no limit."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Trained numbers, tied ones once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, batch: PackedRow, layers: Sequence[int] = (-1,)) -> Forward:
+        """Hidden states of the layers (0: embeddings, -1: last) at the read places, with the head to judge them.
+
+        A classifier reads one vector a document, whatever `batch.read_M` says.
+        """
+        read_M = batch.read_M if self.pooling is None else self._pooled_places(batch)
+        if self.head is None:
+            return DenseForward(self._dense_logits(batch, read_M))
+        hidden = self._packed(batch, read_M, layers) if self.is_packed else self._padded(batch, read_M, layers)
+        if self.pooling == "mean":
+            hidden = {layer: _mean_DH(hidden_TH, batch.lengths) for layer, hidden_TH in hidden.items()}
+        return Forward(hidden, self.head)
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors, as Transformers loads them."""
+        self.model.save_pretrained(folder)
+
+    def _packed(self, batch: PackedRow, read_M: Tensor | None, layers: Sequence[int]) -> dict[int, Tensor]:
+        gathers = self.can_gather and read_M is not None and tuple(layers) == (-1,)
+        pack = Pack(batch.lengths, batch.ids_T.device, read_M if gathers else None)
+        deeper = tuple(layers) != (-1,)
+        output = self.model.base_model(
+            input_ids=batch.ids_T[None],
+            position_ids=(batch.positions_T() + self._position_offset)[None],
+            attention_mask=torch.ones_like(batch.ids_T)[None],
+            pack=pack,
+            use_cache=False,
+            **({"output_hidden_states": True} if deeper else {}),
+        )
+        if gathers:
+            return {-1: output.last_hidden_state[0]}
+        return {layer: _at(_layer(output, layer)[0], read_M) for layer in layers}
+
+    def _padded(self, batch: PackedRow, read_M: Tensor | None, layers: Sequence[int]) -> dict[int, Tensor]:
+        ids_DL, mask_DL = _pad(batch, self.model.config.pad_token_id)
+        output = self.model.base_model(input_ids=ids_DL, attention_mask=mask_DL, output_hidden_states=True)
+        return {layer: _at(_layer(output, layer)[mask_DL.bool()], read_M) for layer in layers}
+
+    def _dense_logits(self, batch: PackedRow, read_M: Tensor | None) -> Tensor:
+        ids_DL, mask_DL = _pad(batch, self.model.config.pad_token_id)
+        logits: Tensor = self.model(input_ids=ids_DL, attention_mask=mask_DL).logits
+        return logits if self.pooling is not None else _at(logits[mask_DL.bool()], read_M)
+
+    def _pooled_places(self, batch: PackedRow) -> Tensor | None:
+        lengths_D = torch.tensor(batch.lengths, dtype=torch.int64)
+        ends_D = lengths_D.cumsum(0)
+        if self.pooling == "mean":
+            return None
+        places_D = ends_D - lengths_D if self.pooling == "first" else ends_D - 1
+        return places_D.to(batch.ids_T.device, non_blocking=True)
+
+
+def _layer(output: Any, layer: int) -> Tensor:
+    states: Tensor = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
+    return states
+
+
+def _at(hidden_TH: Tensor, read_M: Tensor | None) -> Tensor:
+    return hidden_TH if read_M is None else hidden_TH.index_select(0, read_M)
+
+
+def _pad(batch: PackedRow, pad_id: int | None) -> tuple[Tensor, Tensor]:
+    """Documents as rows, and 1 where a token is real."""
+    rows = batch.ids_T.split(list(batch.lengths))
+    ids_DL = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=pad_id or 0)
+    lengths_D = torch.tensor(batch.lengths, device=ids_DL.device)
+    mask_DL = torch.arange(ids_DL.shape[1], device=ids_DL.device)[None] < lengths_D[:, None]
+    return ids_DL, mask_DL.to(torch.int64)
+
+
+def _mean_DH(hidden_TH: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    lengths_D = torch.tensor(lengths, device=hidden_TH.device)
+    documents_T = torch.repeat_interleave(torch.arange(len(lengths), device=hidden_TH.device), lengths_D)
+    sums_DH = hidden_TH.new_zeros(len(lengths), hidden_TH.shape[1]).index_add_(0, documents_T, hidden_TH)
+    return sums_DH / lengths_D[:, None]
