@@ -139,10 +139,12 @@ def rotate(run: RunFolder, keep_last: int, keep: Collection[Path] = ()) -> None:
 
     Only those that look whole (manifest and sizes) count and are deleted: a damaged one never displaces a whole one.
     """
+    if keep_last < 1:
+        raise ValueError(f"keep_last must be at least 1; got {keep_last}")
     protected = {path.absolute().name for path in keep if path.absolute().parent == run.path.absolute()}
     whole = [folder for _, folder in run.checkpoints() if _is_whole(folder, hashes=False)]
     with disk_errors(run.path):
-        for folder in whole[: -max(keep_last, 1)]:
+        for folder in whole[:-keep_last]:
             if folder.name not in protected:
                 _discard(folder)
 
