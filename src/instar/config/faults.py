@@ -1,7 +1,7 @@
 """Pydantic's complaints in plain words: `FILE:LINE: key: what was wanted; what came; a guess`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
 from typing import Any, get_args, get_origin
@@ -59,6 +59,8 @@ def problems_of(errors: Iterable[Mapping[str, Any]], root: Node, shape: Shape) -
     lines: dict[tuple[str, str], list[str]] = {}
     for error in errors:
         place = _locate(error["loc"], root, shape)
+        if error["type"] == "union_tag_invalid":
+            place = _tag_place(place)
         if place.is_faulty:
             continue
         origin = (place.node or place.holder).origin
@@ -119,6 +121,13 @@ def _locate(loc: Sequence[str | int], root: Node, shape: Shape) -> _Place:
     return _Place(".".join(keys), node, holder, shape, around, is_faulty)
 
 
+def _tag_place(place: _Place) -> _Place:
+    """The place of the `kind` that no member has, where a word chooses the member."""
+    tag = place.shape.discriminator
+    node = _child(place.node, tag) if isinstance(tag, str) else None
+    return place if node is None else replace(place, key=f"{place.key}.{tag}".lstrip("."), node=node)
+
+
 def _child(node: Node | None, part: str | int) -> Node | None:
     value = node.value if node is not None else None
     if isinstance(value, dict):
@@ -147,7 +156,8 @@ def _describe(error: Mapping[str, Any], place: _Place) -> str:
     if kind in ("value_error", "assertion_error") and "error" in context:
         return str(context["error"])
     if kind in _WANTED:
-        return f"wanted {_WANTED[kind].format(**context)}; got {shown(came)}{_advice(kind, came)}"
+        limits = {name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in context.items()}
+        return f"wanted {_WANTED[kind].format(**limits)}; got {shown(came)}{_advice(kind, came)}"
     message = str(error["msg"])
     return f"{message[:1].lower()}{message[1:]}; got {shown(came)}"
 
@@ -204,7 +214,7 @@ def _wrong_tag(kind: str, context: Mapping[str, Any], came: Any, shape: Shape) -
     tags = list(shape.members())
     if kind == "union_tag_invalid" and isinstance(shape.discriminator, str):
         tag = context["tag"]
-        return f"wanted {shape.discriminator}: {listed(tags)}; got {shown(tag)}{guess(tag, tags)}"
+        return f"wanted {listed(tags)}; got {shown(tag)}{guess(tag, tags)}"
     keys = list(came) if isinstance(came, dict) else []
     near = next((hint for key in keys if (hint := guess(key, tags))), "")
     got = f"the keys {', '.join(map(str, keys))}" if keys else shown(came)
