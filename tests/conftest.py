@@ -1,12 +1,22 @@
-"""Every test: one thread, no network, no environment of the developer's."""
+"""Every test: one thread, no network, no environment of the developer's, and nothing left behind."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.pop("INSTAR_DEBUG", None)
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+# Set once by libraries on first use; not a test's doing.
+_VOLATILE = ("PYTEST_CURRENT_TEST", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK", "TORCHINDUCTOR_CACHE_DIR")
+_GRACE = 2.0
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +25,33 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    """The environment, the working folder, threads and child processes are as they were."""
+    environment, folder, threads = _environment(), Path.cwd(), set(threading.enumerate())
+    children = _children()
+    yield
+    assert _environment() == environment, "the test changed the environment: use monkeypatch"
+    assert Path.cwd() == folder, "the test changed the working folder: use monkeypatch"
+    deadline = time.monotonic() + _GRACE
+    while (left := _left(threads, children)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left, f"the test left these running: {left}"
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _VOLATILE}
+
+
+def _left(threads: set[threading.Thread], children: set[str]) -> list[str]:
+    """Threads that would keep the process alive, and processes, that were not there before."""
+    alive = [thread.name for thread in threading.enumerate() if thread not in threads and not thread.daemon]
+    return alive + sorted(_children() - children)
+
+
+def _children() -> set[str]:
+    """Ids of this process's children, where the system tells (Linux)."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children")
+    return set(listed.read_text().split()) if listed.is_file() else set()

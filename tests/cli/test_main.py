@@ -1,0 +1,132 @@
+"""Exit codes, streams, and what the command costs before a verb runs."""
+
+import errno
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+import instar.cli
+from instar.core.errors import ConfigError, DataError, DiskError, InputMissingError, NonFiniteError, OutputError
+
+INSTAR = [sys.executable, "-c", "from instar.cli import main; main()"]
+
+
+def run(*arguments: str, **keywords) -> subprocess.CompletedProcess:
+    return subprocess.run([*INSTAR, *arguments], capture_output=True, text=True, check=False, timeout=60, **keywords)
+
+
+def exit_code(monkeypatch, error: BaseException, *arguments: str) -> int:
+    def verb(*_, **__):
+        raise error
+
+    monkeypatch.setattr("instar.cli.app.app", verb)
+    with pytest.raises(SystemExit) as left:
+        instar.cli.main(arguments)
+    return left.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ConfigError(["run.yaml:3: a: wanted b", "run.yaml:4: c: wanted d"]), 2, "run.yaml:3: a: wanted b\nrun.yaml:4"),
+        (DataError("ragged"), 65, "ragged"),
+        (InputMissingError("gone"), 66, "gone"),
+        (NonFiniteError("nan"), 70, "nan"),
+        (OutputError("held"), 73, "held"),
+        (DiskError("full"), 74, "full"),
+        (OSError(errno.ENOSPC, "No space left on device"), 74, "full"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 70, "out of memory"),
+        (RecursionError("deep\nvery"), 70, "internal fault: RecursionError: deep very"),
+        (DataError("a\x1b[2Jb"), 65, "a?[2Jb"),
+    ],
+)
+def test_every_error_has_its_code_and_no_traceback(monkeypatch, capsys, error, code, words):
+    assert exit_code(monkeypatch, error) == code
+    said = capsys.readouterr()
+    assert words in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+def test_debug_shows_where(monkeypatch):
+    def verb(arguments, **_):
+        assert arguments == ["train"]
+        raise DataError("ragged")
+
+    monkeypatch.setattr("instar.cli.app.app", verb)
+    with pytest.raises(DataError):
+        instar.cli.main(["train", "--debug"])
+
+
+def test_usage():
+    assert run("--version").stdout == f"instar {instar.__version__}\n"
+    wrong = run("trian")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "train" in wrong.stderr
+    missing = run("predict", "x")
+    assert missing.returncode == 2
+    assert "--input" in missing.stderr
+
+
+def test_every_verb_has_help_with_examples():
+    from instar.cli.app import VERBS
+
+    listed = run("--help", env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}).stdout
+    assert "\x1b" not in listed
+    for verb in VERBS:
+        assert verb.__name__ in listed
+        assert verb.examples, verb
+        assert all(line.startswith(f"instar {verb.__name__}") for line in verb.examples)
+        assert len(verb.__code__.co_varnames[: verb.__code__.co_argcount]) <= 7
+
+
+def test_a_closed_pipe_is_silent():
+    command = subprocess.Popen([*INSTAR, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command.stdout.close()
+    assert command.stderr.read() == b""
+    command.stderr.close()
+    command.wait(timeout=60)
+
+
+def test_an_interrupt_leaves_with_130():
+    code = "import instar.cli.app, time; instar.cli.app.app = lambda *a, **k: time.sleep(30); instar.cli.main([])"
+    command = subprocess.Popen(
+        [sys.executable, "-c", f"print(1, flush=True); {code}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    command.stdout.readline()
+    time.sleep(1)
+    command.send_signal(signal.SIGINT)
+    out, err = command.communicate(timeout=60)
+    assert (command.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
+
+
+def cpu_seconds(*command: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize(
+    ("limit", "command"), [(8, ("-c", "import instar")), (25, ("-c", "from instar.cli import main; main(['--help'])"))]
+)
+def test_starting_is_cheap(limit, command):
+    """CPU time beside `python -c pass`, alternating, so that a busy machine slows both."""
+    pairs = [(cpu_seconds(sys.executable, *command), cpu_seconds(sys.executable, "-c", "pass")) for _ in range(5)]
+    ours, floor = (statistics.median(column) for column in zip(*pairs, strict=True))
+    assert ours <= limit * floor, f"{ours:.3f} s of CPU, and python -c pass takes {floor:.3f}"
+
+
+def test_nothing_heavy_is_imported_for_help():
+    heavy = "torch transformers datasets pydantic numpy matplotlib sklearn pyarrow ruamel.yaml"
+    code = f"import sys, instar.cli.app; sys.exit(' '.join(n for n in {heavy.split()!r} if n in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
