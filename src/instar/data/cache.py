@@ -1,0 +1,230 @@
+"""The token cache: every document of a source as tokens, in memory-mapped arrays.
+
+Built once for each (content of the files, tokenizer, options), by one process while
+others wait, and complete or absent at every moment. Letters: T tokens, N documents.
+"""
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.core.errors import DataError
+from instar.data.columns import ColumnFolder, disk_errors, read_columns
+from instar.data.document import Document
+from instar.data.encode import Tokens, chunks, encode_all
+from instar.data.fingerprint import cache_fingerprint
+from instar.data.labels import LabelKind, LabelWriter
+from instar.data.source import SourceBase
+from instar.data.tokenizer import Tokenizer
+
+Progress = Callable[[int, int], None]
+"""Called with (documents, tokens) so far."""
+_COUNTED_DUPLICATES = 1_000_000
+
+
+class TokenCache:
+    """Read-only view of a built cache; opening costs no memory for the tokens."""
+
+    def __init__(self, folder: Path, *, full_check: bool | None = None) -> None:
+        facts, columns = read_columns(folder, full=full_check)
+        try:
+            self.folder = folder
+            self.fingerprint: str = facts["fingerprint"]
+            self.report: dict[str, int] = facts["report"]
+            """documents, characters, tokens, unknown_tokens, empty_documents, duplicate_documents, ..."""
+            self.length_histogram: tuple[int, ...] = tuple(facts["length_histogram"])
+            """Entry i: documents of 2^i to 2^(i+1)-1 tokens."""
+            self.label_kind: LabelKind = facts["label_kind"]
+            names = facts["label_names"]
+            self.label_names: tuple[str, ...] | None = None if names is None else tuple(names)
+            self.ids: NDArray[Any] = columns["ids"]
+            """(T,) uint16 where the vocabulary has at most 65,536 entries, else uint32."""
+            self.ends: NDArray[np.uint32] = columns["ends"]
+            """(T,) end of each token in its document's text, in characters."""
+            self.offsets: NDArray[np.int64] = columns["offsets"]
+            """(N+1,) first token of each document, and the number of all."""
+            self.lower: NDArray[np.bool_] | None = columns.get("lower")
+            """(T,) whether a token holds a lower-case letter; only of a source that folds case."""
+            self.starts: NDArray[np.int64] | None = columns.get("starts")
+            """(N,) coordinate of each document in its record; None: all are 0."""
+            self._name_numbers: NDArray[np.int32] | None = columns.get("names")
+            self.record_names: tuple[str, ...] = tuple(facts["record_names"])
+            self.labels = self._labels(columns.get("labels"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{folder}: the cache's index is damaged ({error!r})") from error
+
+    def _labels(self, labels: NDArray[Any] | None) -> NDArray[Any] | None:
+        if labels is None or self.label_kind != "many" or self.label_names is None:
+            return labels
+        return labels.reshape(-1, len(self.label_names))
+
+    @property
+    def num_documents(self) -> int:
+        """Documents with at least one token."""
+        return len(self.offsets) - 1
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all documents, special tokens not counted."""
+        return len(self.ids)
+
+    def name(self, document: int) -> str:
+        """The record that a document was cut from; '' where the source has none."""
+        return "" if self._name_numbers is None else self.record_names[self._name_numbers[document]]
+
+    def start(self, document: int) -> int:
+        """0-based coordinate of a document's first character in its record."""
+        return 0 if self.starts is None else int(self.starts[document])
+
+
+def build_cache(
+    source: SourceBase,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    labels: Sequence[str] | None = None,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> TokenCache:
+    """The cache of a source below `folder`: opened if it is there and whole, else built.
+
+    `labels` are the classes to be known (those of the training set); a document with another one
+    is a DataError. Any number of processes may ask at once: one builds, the others wait. A damaged
+    cache is built anew with one warning. Memory stays bounded; leftovers of killed builds are removed.
+    """
+    from filelock import FileLock
+
+    if processes < 1:
+        raise ValueError(f"processes must be at least 1; got {processes}")
+    fingerprint = cache_fingerprint(source, tokenizer, labels, folder)
+    final = folder / fingerprint[:24]
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{final.name}.lock"):
+            for leftover in folder.glob(f".tmp-{final.name}-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            if final.is_dir():
+                try:
+                    return TokenCache(final)
+                except DataError as error:
+                    warnings.warn(f"{error}; the token cache is built anew", stacklevel=2)
+                    shutil.rmtree(final)
+            temporary = folder / f".tmp-{final.name}-{os.getpid()}"
+            temporary.mkdir()
+            try:
+                _Build(source, tokenizer, temporary, labels).run(fingerprint, processes, progress)
+                _publish(temporary, final)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+    return TokenCache(final, full_check=False)
+
+
+def _publish(temporary: Path, final: Path) -> None:
+    temporary.rename(final)
+    parent = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+class _Build:
+    """One pass over the source."""
+
+    def __init__(self, source: SourceBase, tokenizer: Tokenizer, folder: Path, labels: Sequence[str] | None) -> None:
+        self._source, self._tokenizer = source, tokenizer
+        self._columns = ColumnFolder(folder)
+        self._labels = LabelWriter(self._columns, labels)
+        small = tokenizer.vocab_size <= 1 << 16
+        self._ids = self._columns.column("ids", "<u2" if small else "<u4")
+        self._ends = self._columns.column("ends", "<u4")
+        self._offsets = self._columns.column("offsets", "<i8")
+        self._lower = self._columns.column("lower", "|b1") if source.folds_case else None
+        self._starts = self._columns.column("starts", "<i8") if source.folds_case else None
+        self._names = self._columns.column("names", "<i4") if source.folds_case else None
+        self._name_numbers: dict[str, int] = {}
+        self._seen: set[int] = set()
+        self._histogram = np.zeros(64, dtype=np.int64)
+        names = "documents characters tokens unknown_tokens empty_documents duplicate_documents longest_document"
+        self._report = dict.fromkeys(names.split(), 0)
+
+    def run(self, fingerprint: str, processes: int, progress: Progress | None) -> None:
+        try:
+            self._offsets.append(np.zeros(1, dtype=np.int64))
+            fold = str.upper if self._source.folds_case else str
+            for group, tokens in encode_all(self._tokenizer, chunks(self._filled()), fold, processes):
+                self._append(group, tokens)
+                if progress is not None:
+                    progress(self._report["documents"], self._report["tokens"])
+            if not self._report["documents"]:
+                raise DataError(f"{self._source.path}: no document has any text; nothing to learn from")
+            label_names = self._labels.finish()
+            self._columns.seal(
+                {
+                    "fingerprint": fingerprint,
+                    "report": self._report,
+                    "length_histogram": np.trim_zeros(self._histogram, "b").tolist(),
+                    "label_kind": self._labels.kind or "none",
+                    "label_names": label_names,
+                    "record_names": list(self._name_numbers),
+                }
+            )
+        finally:
+            self._columns.abandon()
+
+    def _filled(self) -> Iterator[Document]:
+        for document in self._source.documents():
+            if document.text and not document.text.isspace():
+                yield document
+            else:
+                self._report["empty_documents"] += 1
+
+    def _append(self, group: list[Document], tokens: Tokens) -> None:
+        lengths_D = tokens.lengths_D
+        if not lengths_D.all():  # nothing but characters that the tokenizer drops
+            self._report["empty_documents"] += int((lengths_D == 0).sum())
+            group = [document for document, length in zip(group, lengths_D, strict=True) if length]
+            lengths_D = lengths_D[lengths_D > 0]
+        if not group:
+            return
+        report = self._report
+        self._offsets.append(report["tokens"] + np.cumsum(lengths_D))
+        self._ids.append(tokens.ids_T)
+        self._ends.append(tokens.ends_T)
+        self._labels.append(group)
+        self._append_records(group, tokens, lengths_D)
+        report["documents"] += len(group)
+        report["characters"] += sum(len(document.text) for document in group)
+        report["tokens"] += len(tokens.ids_T)
+        report["longest_document"] = max(report["longest_document"], int(lengths_D.max()))
+        if self._tokenizer.unk_id is not None:
+            report["unknown_tokens"] += int(np.count_nonzero(tokens.ids_T == self._tokenizer.unk_id))
+        self._histogram += np.bincount(np.log2(lengths_D).astype(np.int64), minlength=64)
+        self._count_duplicates(group)
+
+    def _append_records(self, group: list[Document], tokens: Tokens, lengths_D: NDArray[np.int64]) -> None:
+        if self._lower is None or self._starts is None or self._names is None:
+            return
+        numbers = self._name_numbers
+        self._starts.append(np.array([document.start for document in group]))
+        self._names.append(np.array([numbers.setdefault(document.name, len(numbers)) for document in group]))
+        first = 0
+        for document, length in zip(group, lengths_D, strict=True):
+            letters = np.frombuffer(document.text.encode("ascii", "replace"), dtype=np.uint8)
+            count = np.concatenate([[0], np.cumsum(letters >= ord("a"))])
+            self._lower.append(np.diff(count[tokens.ends_T[first : first + length]], prepend=0) > 0)
+            first += int(length)
+
+    def _count_duplicates(self, group: list[Document]) -> None:
+        if len(self._seen) >= _COUNTED_DUPLICATES:
+            return
+        before = len(self._seen)
+        self._seen.update(hash(document.text) for document in group)
+        self._report["duplicate_documents"] += len(group) - (len(self._seen) - before)

@@ -1,0 +1,67 @@
+"""The `data:` section of a run file."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, Tag
+
+from instar.config import Config
+from instar.data.samples import TooLong
+from instar.data.source import Csv, Fasta, JsonLines, Parquet, SavedDataset, Source, Text
+
+
+class Split(Config):
+    """Hold out a part of the training data."""
+
+    fraction: float = Field(alias="split", gt=0, lt=1)
+    """Part of the documents, or of the tokens where the documents are few and long."""
+    seed: int = 0
+    """Names the draw."""
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, dict):
+        is_split = "kind" not in value and ("split" in value or "fraction" in value)
+        return "held_out" if is_split else value.get("kind")
+    return "held_out" if isinstance(value, Split) else getattr(value, "kind", None)
+
+
+SourceOrSplit = Annotated[
+    Annotated[Split, Tag("held_out")]
+    | Annotated[Text, Tag("text")]
+    | Annotated[JsonLines, Tag("jsonl")]
+    | Annotated[Csv, Tag("csv")]
+    | Annotated[Parquet, Tag("parquet")]
+    | Annotated[Fasta, Tag("fasta")]
+    | Annotated[SavedDataset, Tag("dataset")],
+    Discriminator(_kind),
+]
+"""A source, or `{split: 0.02}`."""
+
+
+class DataConfig(Config):
+    """What is learned from, what it is judged by, and how long a sample may be."""
+
+    train: Source
+    """The data to learn from."""
+    eval: SourceOrSplit | None = None
+    """Judges the model while it learns: a source, or a part of `train`; none: no evaluation."""
+    test: Source | None = None
+    """Judges the finished model; never looked at before."""
+    max_length: int | None = Field(default=None, ge=3)
+    """Tokens of a sample at most, special tokens included; none: what the model takes."""
+    too_long: TooLong = "error"
+    """What becomes of a longer document: refuse it, cut off its end, or cut it into windows."""
+    overlap: int = Field(default=0, ge=0)
+    """Tokens that a window shares with the one before it."""
+    cache: str | None = None
+    """Folder of token caches; none: `instar` in the user's cache folder (XDG_CACHE_HOME or ~/.cache)."""
+    processes: int = Field(default=1, ge=1)
+    """Processes that tokenise."""
+
+    def cache_folder(self) -> Path:
+        """Where the token caches lie."""
+        if self.cache is not None:
+            return Path(self.cache).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "instar"

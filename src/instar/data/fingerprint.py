@@ -1,0 +1,76 @@
+"""What a token cache is made of, as one short text."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from instar.core.errors import InputMissingError
+from instar.data.files import is_stale
+from instar.data.source import SourceBase
+from instar.data.tokenizer import Tokenizer
+
+FORMAT = 1
+"""Raised whenever the same input would give another cache."""
+_REMEMBERED_BYTES = 64 << 20
+
+
+def cache_fingerprint(source: SourceBase, tokenizer: Tokenizer, labels: Sequence[str] | None, folder: Path) -> str:
+    """Changes with the content of any file, the tokenizer, the options of the source, and the known labels.
+
+    Where the files lie does not matter. The digest of a file over 64 MiB is remembered in `folder`
+    and used again while the file's size, time stamp and inode stay the same.
+    """
+    value = {
+        "format": FORMAT,
+        "source": source_fingerprint(source, folder),
+        "tokenizer": tokenizer.fingerprint,
+        "labels": None if labels is None else list(labels),
+    }
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def source_fingerprint(source: SourceBase, folder: Path) -> str:
+    """Changes with the content of any file and the options of the source; digests are remembered in `folder`."""
+    value = {
+        "source": source.model_dump(mode="json", exclude={"path"}),
+        "files": [_digest(path, folder / "digests") for path in source.files()],
+    }
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(path: Path, memory: Path) -> str:
+    try:
+        facts = path.stat()
+        if facts.st_size < _REMEMBERED_BYTES:
+            return _hash(path)
+        known = [str(path.resolve()), facts.st_size, facts.st_mtime_ns, facts.st_ino]
+        note = memory / hashlib.sha256(str(known[0]).encode()).hexdigest()
+        remembered = _read_note(note)
+        if remembered[:-1] == known:
+            return str(remembered[-1])
+        started = time.time_ns()
+        digest = _hash(path)
+    except OSError as error:
+        raise InputMissingError(f"{path}: cannot be read ({error.strerror})") from error
+    if not is_stale(path, started) and path.stat().st_mtime_ns == facts.st_mtime_ns:
+        memory.mkdir(parents=True, exist_ok=True)
+        temporary = note.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps([*known, digest]), encoding="utf-8")
+        temporary.replace(note)
+    return digest
+
+
+def _read_note(note: Path) -> list[object]:
+    try:
+        value = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return [None]
+    return value if isinstance(value, list) and value else [None]
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,267 @@
+"""Documents of a cache cut into samples that a model can take, and gathered into packed batches.
+
+Letters: D documents of a batch (one a sample), T its tokens, N samples asked for, S segments.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from instar.core.errors import ConfigError, DataError
+from instar.data.batch import Batch
+from instar.data.cache import TokenCache
+from instar.data.segments import ENOUGH_DOCUMENTS, Documents, Segments, split_blocks, split_documents
+from instar.data.tokenizer import Layout, Tokenizer
+
+Ints = NDArray[np.int64]
+TooLong = Literal["error", "truncate", "window"]
+_SCAN = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How documents become samples."""
+
+    layout: Layout = "encoder"
+    """encoder: every sample stands between [CLS] and [SEP]. decoder: a document ends with eos. none: bare."""
+    bos: bool = False
+    """Whether a document also begins with bos (decoder)."""
+    max_length: int | None = None
+    """Tokens of a sample at most, special tokens included; None: no limit."""
+    too_long: TooLong = "error"
+    """What becomes of a longer document."""
+    overlap: int = 0
+    """Tokens that a window shares with the one before it."""
+
+
+class _Marks(NamedTuple):
+    """Ids of special tokens; None where there is none."""
+
+    prefix: int | None = None
+    suffix: int | None = None
+    begin: int | None = None
+    end: int | None = None
+
+
+class _Place(NamedTuple):
+    """Where samples lie. A document counts its own begin and end mark as tokens."""
+
+    document_N: Ints
+    source_N: Ints
+    """Place in the token store of the sample's first token, prefix counted in."""
+    length_N: Ints
+    begins_N: NDArray[np.bool_]
+    """Whether the sample begins with its document's begin mark."""
+    ends_N: NDArray[np.bool_]
+
+
+class Samples:
+    """A numbered list of samples; number, content and order depend on nothing but the cache and the cut."""
+
+    def __init__(self, cache: TokenCache, tokenizer: Tokenizer, cut: Cut, segments: Segments | None = None) -> None:
+        self.cache, self.tokenizer, self.cut = cache, tokenizer, cut
+        self._ids: NDArray[np.integer] = np.asarray(cache.ids)
+        self._offsets: Ints = np.asarray(cache.offsets)
+        self.segments: Segments = segments or Documents(self._offsets, 0, cache.num_documents)
+        self._marks = _marks(tokenizer, cut)
+        self._around = (self._marks.prefix is not None) + (self._marks.suffix is not None)
+        self._room = _room(cut, self._around)
+        self._fixed = np.ones(tokenizer.vocab_size, dtype=np.bool_)
+        self._fixed[list(tokenizer.special_ids)] = False
+        self._windows: Ints | None = None
+        self.report = {"samples": len(self.segments), "segments": len(self.segments), "truncated": 0, "cut_tokens": 0}
+        """samples, segments; truncated (samples) and cut_tokens (lost by that); windowed (segments)."""
+        self.report["windowed"] = 0
+        self._cut_long()
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the classes by number; None for numbers or where there are no labels."""
+        return self.cache.label_names
+
+    def __len__(self) -> int:
+        return len(self.segments) if self._windows is None else int(self._windows[-1])
+
+    def _cut_long(self) -> None:
+        """Find what is too long, and count it; the table of windows is made only where there are any."""
+        room = self._room
+        marks = (self._marks.begin is not None) + (self._marks.end is not None)
+        if room is None or self.cache.report["longest_document"] + marks <= room:
+            return
+        table = np.zeros(len(self.segments) + 1, dtype=np.int64) if self.cut.too_long == "window" else None
+        longest = count = lost = 0
+        for first in range(0, len(self.segments), _SCAN):
+            index = np.arange(first, min(first + _SCAN, len(self.segments)), dtype=np.int64)
+            size, *_ = self._sizes(index)
+            over = size - room
+            count += int((over > 0).sum())
+            lost += int(over[over > 0].sum())
+            longest = max(longest, int(size.max()))
+            if table is not None:
+                table[index + 1] = 1 + np.maximum(0, -(-over // (room - self.cut.overlap)))
+        if not count:
+            return
+        if table is not None:
+            self._windows = np.cumsum(table, out=table)
+            self.report.update(samples=int(table[-1]), windowed=count)
+        elif self.cut.too_long == "truncate":
+            self.report.update(truncated=count, cut_tokens=lost)
+        else:
+            raise DataError(
+                f"{count:,} of {len(self.segments):,} documents are longer than max_length {self.cut.max_length} "
+                f"(the longest has {longest + self._around:,} tokens, special tokens included); "
+                "set `too_long: window` or `too_long: truncate`, or raise max_length"
+            )
+
+    def _sizes(self, index_S: Ints) -> tuple[Ints, Ints, Ints, NDArray[np.bool_], NDArray[np.bool_]]:
+        """(tokens with begin and end marks, document, first token, has begin mark, has end mark) of segments."""
+        document, first, end = self.segments.bounds(index_S)
+        begins = (first == 0) & (self._marks.begin is not None)
+        last = self._offsets[document + 1] - self._offsets[document]
+        ends = (end == last) & (self._marks.end is not None)
+        return end - first + begins + ends, document, first, begins, ends
+
+    def _locate(self, index_N: Ints) -> _Place:
+        segment_N, start_N = index_N, np.zeros_like(index_N)
+        if self._windows is not None and self._room is not None:
+            segment_N = np.searchsorted(self._windows, index_N, side="right") - 1
+            start_N = (index_N - self._windows[segment_N]) * (self._room - self.cut.overlap)
+        size_N, document_N, first_N, begins_N, ends_N = self._sizes(segment_N)
+        left_N = size_N - start_N
+        shown_N = left_N if self._room is None else np.minimum(left_N, self._room)
+        source_N = self._offsets[document_N] + first_N + start_N - begins_N - (self._marks.prefix is not None)
+        return _Place(
+            document_N, source_N, shown_N + self._around, begins_N & (start_N == 0), ends_N & (shown_N == left_N)
+        )
+
+    def lengths(self, index_N: NDArray[np.integer]) -> Ints:
+        """Tokens of each sample, special tokens included."""
+        return self._locate(np.asarray(index_N, dtype=np.int64)).length_N
+
+    def documents(self, index_N: NDArray[np.integer]) -> Ints:
+        """Number in the cache of the document that each sample was cut from."""
+        return self._locate(np.asarray(index_N, dtype=np.int64)).document_N
+
+    def store_places(self, index_D: NDArray[np.integer]) -> Ints:
+        """(T,) place in the cache's arrays of each token that `gather` gives; -1 for special tokens it added."""
+        place = self._locate(np.asarray(index_D, dtype=np.int64))
+        boundaries = np.concatenate([[0], np.cumsum(place.length_N)])
+        source_T = _sources(place, boundaries)
+        for at, _ in self._added(place, boundaries):
+            source_T[at] = -1
+        return source_T
+
+    def gather(self, index_D: NDArray[np.integer], epochs_D: NDArray[np.integer]) -> Batch:
+        """The samples end to end in one packed row, in the order asked for; no loop over documents or tokens."""
+        index_D = np.asarray(index_D, dtype=np.int64)
+        place = self._locate(index_D)
+        boundaries = np.zeros(len(index_D) + 1, dtype=np.int64)
+        np.cumsum(place.length_N, out=boundaries[1:])
+        ids_T = self._ids.take(_sources(place, boundaries), mode="clip").astype(np.int64)
+        for at, number in self._added(place, boundaries):
+            ids_T[at] = number
+        return Batch(
+            ids_T=torch.from_numpy(ids_T),
+            lengths=tuple(place.length_N.tolist()),
+            samples_D=index_D,
+            epochs_D=np.asarray(epochs_D, dtype=np.int64),
+            labels_D=self._labels(place.document_N),
+            maskable_T=torch.from_numpy(self._fixed.take(ids_T)),
+        )
+
+    def _added(self, place: _Place, boundaries: Ints) -> Iterator[tuple[Ints, int]]:
+        marks = self._marks
+        if marks.prefix is not None:
+            yield boundaries[:-1], marks.prefix
+        if marks.suffix is not None:
+            yield boundaries[1:] - 1, marks.suffix
+        if marks.begin is not None:
+            yield boundaries[:-1][place.begins_N] + (marks.prefix is not None), marks.begin
+        if marks.end is not None:
+            yield boundaries[1:][place.ends_N] - 1 - (marks.suffix is not None), marks.end
+
+    def _labels(self, document_D: Ints) -> torch.Tensor | None:
+        if self.cache.labels is None:
+            return None
+        dtype = np.int64 if self.cache.label_kind == "class" else np.float32
+        return torch.from_numpy(np.asarray(self.cache.labels[document_D]).astype(dtype))
+
+    def batches(self, batch_tokens: int, *, rank: int = 0, shares: int = 1) -> Iterator[Batch]:
+        """Every sample once, in order, in batches of at most `batch_tokens` tokens (a longer sample comes alone).
+
+        `rank` of `shares` gets one contiguous share; shares differ by one sample at most.
+        """
+        if batch_tokens < 1 or not 0 <= rank < shares:
+            raise ValueError(f"wanted batch_tokens >= 1 and 0 <= rank < shares; got {batch_tokens}, {rank}, {shares}")
+        first, last = len(self) * rank // shares, len(self) * (rank + 1) // shares
+        while first < last:
+            ahead = np.arange(first, min(last, first + batch_tokens, first + _SCAN), dtype=np.int64)
+            total = np.cumsum(self.lengths(ahead[: 1 << 14]))
+            taken = max(1, int(np.searchsorted(total, batch_tokens, side="right")))
+            yield self.gather(ahead[:taken], np.zeros(taken, dtype=np.int64))
+            first += taken
+
+    def split(self, fraction: float, seed: int) -> tuple["Samples", "Samples"]:
+        """(train, held out), two sets that share no token; equal arguments give equal sets.
+
+        Whole documents are held out, drawn by a keyed permutation (constant memory), where the documents
+        have labels or are not cut into windows, or where at least ENOUGH_DOCUMENTS would be held out and the
+        longest is no more than half of what is held out. Otherwise (a genome, a book) up to
+        eight contiguous blocks of each document are held out, and windows are cut within blocks only.
+        """
+        if not 0 < fraction < 1:
+            raise ConfigError([f"split: wanted a number above 0 and below 1; got {fraction}"])
+        if isinstance(self.segments, Documents) and self._by_documents(self.segments, fraction):
+            pair: tuple[Segments, Segments] = split_documents(self.segments, fraction, seed)
+        else:
+            pair = split_blocks(self.segments, fraction, seed, self._room or 1)
+        rest, held = (Samples(self.cache, self.tokenizer, self.cut, segments) for segments in pair)
+        return rest, held
+
+    def _by_documents(self, documents: Documents, fraction: float) -> bool:
+        if self.cut.too_long != "window" or self.cache.labels is not None or self._room is None:
+            return True
+        enough = documents.count * fraction >= ENOUGH_DOCUMENTS
+        return enough and self.cache.report["longest_document"] * 2 <= fraction * self.cache.num_tokens
+
+    def with_cut(self, **changes: object) -> "Samples":
+        """The same segments, cut in another way."""
+        return Samples(self.cache, self.tokenizer, replace(self.cut, **changes), self.segments)  # type: ignore[arg-type]
+
+
+def _sources(place: _Place, boundaries: Ints) -> Ints:
+    source_T = np.repeat(place.source_N - boundaries[:-1], place.length_N)
+    source_T += np.arange(boundaries[-1])
+    return source_T
+
+
+def _marks(tokenizer: Tokenizer, cut: Cut) -> _Marks:
+    wanted: dict[str, tuple[str, int | None]] = {}
+    if cut.layout == "encoder":
+        wanted = {"prefix": ("cls", tokenizer.cls_id), "suffix": ("sep", tokenizer.sep_id)}
+    elif cut.layout == "decoder":
+        wanted = {"end": ("eos", tokenizer.eos_id)}
+        if cut.bos:
+            wanted["begin"] = ("bos", tokenizer.bos_id)
+    missing = [name for name, number in wanted.values() if number is None]
+    if missing:
+        raise DataError(f"the tokenizer has no {' and no '.join(missing)} token, and this task needs it")
+    return _Marks(**{name: number for name, (_, number) in wanted.items()})
+
+
+def _room(cut: Cut, around: int) -> int | None:
+    if cut.max_length is None:
+        return None
+    room = cut.max_length - around
+    problems = []
+    if room < 1:
+        problems.append(f"max_length: wanted more than the {around} special tokens of a sample; got {cut.max_length}")
+    elif not 0 <= cut.overlap < room:
+        problems.append(f"overlap: wanted 0 to {room - 1} (below max_length less special tokens); got {cut.overlap}")
+    if problems:
+        raise ConfigError(problems)
+    return room

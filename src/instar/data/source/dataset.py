@@ -1,0 +1,62 @@
+"""Folders written by `datasets.Dataset.save_to_disk`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from instar.core.errors import DataError, InputMissingError
+from instar.data.document import Document
+from instar.data.files import Faults, did_you_mean
+from instar.data.source.base import ColumnSource
+
+
+class SavedDataset(ColumnSource):
+    """A folder that `save_to_disk` of the `datasets` library wrote; nothing is fetched."""
+
+    kind: Literal["dataset"] = "dataset"
+    path: str
+    """The folder."""
+    split: str | None = None
+    """Which split, where the folder holds several."""
+
+    def files(self) -> list[Path]:
+        folder = Path(self.path).expanduser()
+        if not folder.is_dir():
+            raise InputMissingError(f"{self.path}: no such folder; wanted one that save_to_disk wrote")
+        found = sorted(entry for entry in folder.rglob("*") if entry.is_file() and not entry.is_symlink())
+        if not found:
+            raise DataError(f"{self.path}: the folder is empty; wanted one that save_to_disk wrote")
+        return found
+
+    def documents(self) -> Iterator[Document]:
+        self.files()
+        table = self._table()
+        self.check_columns(self.path, table.column_names)
+        names = getattr(table.features[self.label], "names", None) if self.label is not None else None
+        faults = Faults()
+        for number, row in enumerate(table.select_columns(self.wanted()), start=1):
+            place = f"{self.path}:{number}"
+            if names is not None and isinstance(row[self.label], int) and 0 <= row[self.label] < len(names):
+                row[self.label] = names[row[self.label]]
+            try:
+                document = self.document(row, place)
+            except ValueError as error:
+                faults.add(f"{place}: {error}")
+                continue
+            yield document
+        faults.check()
+
+    def _table(self) -> Any:
+        from datasets import DatasetDict, load_from_disk
+
+        try:
+            loaded = load_from_disk(str(Path(self.path).expanduser()))
+        except Exception as error:  # the library raises many kinds for a foreign folder
+            raise DataError(f"{self.path}: not a folder that save_to_disk wrote ({error})") from error
+        if not isinstance(loaded, DatasetDict):
+            return loaded
+        splits = list(loaded)
+        name = self.split or (splits[0] if len(splits) == 1 else "")
+        if name not in loaded:
+            raise DataError(f"{self.path}: choose a `split` of: {', '.join(splits)}{did_you_mean(name, splits)}")
+        return loaded[name]

@@ -1,0 +1,39 @@
+"""Genomes."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from instar.data.document import Document
+from instar.data.files import Faults, byte_lines
+from instar.data.source.base import SourceBase
+from instar.genome.fasta import read_records, without_gaps
+
+
+class Fasta(SourceBase):
+    """Nucleotide records, plain, gzip or Zstandard.
+
+    Runs of N cut a record into documents, whose `start` is the 0-based coordinate in the
+    record. Lower case (repeats) becomes a flag of each token; ids are those of upper case.
+    """
+
+    folds_case: ClassVar[bool] = True
+
+    kind: Literal["fasta"] = "fasta"
+    min_gap: int = Field(default=1, ge=1)
+    """Length of a run of N that cuts a record; a shorter one stays in the text, as unknown tokens."""
+
+    def documents(self) -> Iterator[Document]:
+        faults = Faults()
+        seen: dict[str, str] = {}
+        for path in self.files():
+            for record in read_records(
+                byte_lines(path), lambda line, text, path=path: faults.add(f"{path}:{line}: {text}")
+            ):  # type: ignore[misc]
+                place = f"{path}:{record.line}"
+                if seen.setdefault(record.name, str(path)) != str(path):
+                    faults.add(f"{place}: the name '{record.name}' came before, in {seen[record.name]}")
+                for start, piece in without_gaps(record.sequence, self.min_gap):
+                    yield Document(piece, name=record.name, start=start, place=place)
+        faults.check()

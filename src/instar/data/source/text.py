@@ -1,0 +1,47 @@
+"""Plain text."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from instar.core.errors import DataError
+from instar.data.document import Document
+from instar.data.files import lines
+from instar.data.source.base import SourceBase
+
+MAX_DOCUMENT = 1 << 30
+"""Characters; positions in a document are kept in 32 bits."""
+
+
+class Text(SourceBase):
+    """UTF-8 text, plain, gzip or Zstandard."""
+
+    kind: Literal["text"] = "text"
+    separation: Literal["blank_line", "line", "file"] = Field(default="blank_line", alias="documents")
+    """What separates documents: a blank line (wrapped prose keeps its lines), each line's end, or the file's end."""
+
+    def documents(self) -> Iterator[Document]:
+        for path in self.files():
+            if self.separation == "line":
+                yield from (Document(line, place=f"{path}:{number}") for number, line in lines(path))
+            else:
+                yield from self._joined(path)
+
+    def _joined(self, path: Path) -> Iterator[Document]:
+        held: list[str] = []
+        first = size = 0
+        for number, line in lines(path):
+            if self.separation == "blank_line" and not line.strip():
+                if held:
+                    yield Document("\n".join(held), place=f"{path}:{first}")
+                held, size = [], 0
+                continue
+            first = first if held else number
+            held.append(line)
+            size += len(line) + 1
+            if size > MAX_DOCUMENT:
+                raise DataError(f"{path}:{first}: one document is longer than {MAX_DOCUMENT:,} characters")
+        if held:
+            yield Document("\n".join(held), place=f"{path}:{first}")
