@@ -1,0 +1,147 @@
+"""Laws of the source tree, each a few lines."""
+
+import ast
+import hashlib
+import importlib
+import inspect
+import pkgutil
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import jsonschema
+import pytest
+
+import instar
+from instar.config import Config, dump, load, schema
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "instar"
+EMBEDDED = SOURCE / "data" / "embedded"
+RECIPES = sorted((SOURCE / "recipes").glob("*.yaml"))
+FILES = sorted(SOURCE.rglob("*.py"))
+MAX_LINES, MAX_PARAMETERS, MAX_EMBEDDED = 400, 7, 4_000_000
+
+
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    for path in FILES:
+        yield path.relative_to(SOURCE), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def modules() -> Iterator[types.ModuleType]:
+    for found in pkgutil.walk_packages(instar.__path__, "instar."):
+        yield importlib.import_module(found.name)
+
+
+def test_no_file_is_longer_than_400_lines():
+    long = {str(path): count for path in FILES if (count := len(path.read_text("utf-8").splitlines())) > MAX_LINES}
+    assert not long
+
+
+def test_no_function_takes_more_than_seven_values():
+    crowded = []
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                names = [argument.arg for argument in given if argument.arg not in ("self", "cls")]
+                if len(names) > MAX_PARAMETERS:
+                    crowded.append(f"{path}:{node.lineno} {node.name} takes {len(names)}")
+    assert not crowded
+
+
+def test_nothing_is_unpickled():
+    forbidden = re.compile(
+        r"\b(pickle|dill|joblib|shelve|marshal)\b|torch\.load\(|allow_pickle\s*=\s*True|trust_remote_code\s*=\s*True"
+    )
+    found = []
+    for path, tree in trees():
+        names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+        names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        found += [f"{path}: {text[:80]}" for text in names + calls if forbidden.search(text.split("'")[0])]
+    assert not found
+
+
+def test_yaml_is_read_in_one_place():
+    readers = {str(path) for path, tree in trees() for node in ast.walk(tree) if _imports(node, ("yaml", "ruamel"))}
+    assert readers == {"config/tree.py"}
+
+
+def _imports(node: ast.AST, packages: tuple[str, ...]) -> bool:
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+    return any(name.split(".")[0] in packages for name in names)
+
+
+def choices(annotation: Any) -> Iterator[type[Config]]:
+    """The models of every union inside a type."""
+    if get_origin(annotation) is Annotated:
+        yield from choices(annotation.__origin__)
+    elif get_origin(annotation) in (Union, types.UnionType):
+        for member in get_args(annotation):
+            inner = member.__origin__ if get_origin(member) is Annotated else member
+            if isinstance(inner, type) and issubclass(inner, Config):
+                yield inner
+            else:
+                yield from choices(inner)
+
+
+def test_a_choice_lives_in_the_file_of_its_kind_and_says_what_it_is():
+    for module in modules():
+        for value in vars(module).values():
+            for choice in choices(value):
+                kind = choice.model_fields.get("kind")
+                if kind is not None and get_origin(kind.annotation) is Literal:
+                    (name,) = get_args(kind.annotation)
+                    assert Path(inspect.getfile(choice)).stem == name, choice
+                    assert kind.default == name, f"{choice}: `kind` has its only value as default"
+                assert (choice.__doc__ or "").strip(), f"{choice} says nothing about itself"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_reads_fits_the_schema_and_dumps_equal(recipe):
+    from instar.config.tree import Reader
+    from instar.run.config import RunConfig
+
+    loaded = load(recipe, RunConfig)
+    assert load(dump(loaded), RunConfig).value == loaded.value
+    validator = jsonschema.Draft202012Validator(schema(RunConfig))
+    assert not [error.message for error in validator.iter_errors(Reader("recipe").read(recipe.read_text()).plain())]
+    assert recipe.read_text(encoding="utf-8").startswith("#"), "the opening comment is what `instar init` lists"
+
+
+def test_embedded_data_is_what_data_md_says():
+    described = (ROOT / "DATA.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| ([\d,]+) \| `([0-9a-f]{64})` \|", described, flags=re.MULTILINE)
+    found = {
+        path.name: (f"{path.stat().st_size:,}", hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in EMBEDDED.iterdir()
+        if path.suffix == ".gz"
+    }
+    assert {name: (size, digest) for name, size, digest in rows} == found
+    assert sum(path.stat().st_size for path in EMBEDDED.iterdir() if path.is_file()) <= MAX_EMBEDDED
+    assert all(path.read_bytes()[4:8] == bytes(4) for path in EMBEDDED.glob("*.gz")), "a gzip header holds a time"
+
+
+def test_the_wheel_holds_data_and_recipes():
+    """What hatch packs is the package folder, less what git ignores."""
+    tomllib = importlib.import_module("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["src/instar"]
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    packed = {"recipes", "embedded", "py.typed", *(path.name for path in EMBEDDED.iterdir())}
+    assert not [pattern for pattern in ignored if any(Path(name).match(pattern.strip("/")) for name in packed)]
+
+
+def test_every_dependency_has_a_pinned_version():
+    tomllib = importlib.import_module("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.split(r"[<>=\[;]", wish)[0].strip().lower().replace("_", "-") for wish in wanted}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert names <= {name.lower().replace("_", "-") for name in pins}
+    assert pins["torch"] == "2.13.0"
