@@ -34,6 +34,8 @@ class Batch:
     """Label of each document: int64 class, float32 value, or float32 (D, classes)."""
     maskable_T: Tensor | None = None
     """False where a token may never be hidden (specials); None: nothing was said."""
+    characters_T: Tensor | None = None
+    """Characters of the text that each token stands for, int64; None: not asked for."""
     read_M: Tensor | None = None
     """Places in the packed row whose hidden states are read, int64, ascending."""
     target_M: Tensor | None = None
@@ -81,6 +83,7 @@ class Batch:
             "epochs_D": self.epochs_D[list(documents)],
             "labels_D": None if self.labels_D is None else self.labels_D[rows_D],
             "maskable_T": None if self.maskable_T is None else self.maskable_T[tokens_T],
+            "characters_T": None if self.characters_T is None else self.characters_T[tokens_T],
         }
         if self.read_M is not None and self.target_M is not None:
             new_place_T = torch.full((self.num_tokens,), -1, dtype=torch.int64)

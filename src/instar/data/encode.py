@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +15,7 @@ from instar.data.tokenizer import Tokenizer
 
 CHUNK_DOCUMENTS = 2048
 CHUNK_CHARACTERS = 4 << 20
+Waiting = deque[tuple[list[Document], Future[tuple[bytes, bytes, bytes]]]]
 
 
 @dataclass(frozen=True)
@@ -68,22 +68,20 @@ def encode_all(
             processes, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(folder,)
         )
         with pool:
-            waiting: deque[tuple[list[Document], Future[tuple[bytes, bytes, bytes]]]] = deque()
-            for group in chain(groups, [None]):
-                if group is not None:
-                    texts = [prepare(document.text) for document in group]
-                    waiting.append((group, pool.submit(_encode_in_worker, texts)))
-                while waiting and (group is None or len(waiting) > 2 * processes):
-                    done, future = waiting.popleft()
-                    ids, ends, lengths = future.result()
-                    yield (
-                        done,
-                        Tokens(
-                            np.frombuffer(ids, np.int32),
-                            np.frombuffer(ends, np.uint32),
-                            np.frombuffer(lengths, np.int64),
-                        ),
-                    )
+            waiting: Waiting = deque()
+            for group in groups:
+                texts = [prepare(document.text) for document in group]
+                waiting.append((group, pool.submit(_encode_in_worker, texts)))
+                if len(waiting) > 2 * processes:
+                    yield _oldest(waiting)
+            while waiting:
+                yield _oldest(waiting)
+
+
+def _oldest(waiting: Waiting) -> tuple[list[Document], Tokens]:
+    group, future = waiting.popleft()
+    ids, ends, lengths = future.result()
+    return group, Tokens(np.frombuffer(ids, np.int32), np.frombuffer(ends, np.uint32), np.frombuffer(lengths, np.int64))
 
 
 _worker: list[Tokenizer] = []

@@ -57,7 +57,7 @@ def _resolve_one(text: str) -> list[Path]:
         raise InputMissingError(f"{text!r}: a path cannot hold a NUL character")
     path = Path(text).expanduser()
     if not path.exists() and glob.has_magic(text):
-        matches = [Path(name) for name in sorted(glob.iglob(str(path), recursive=True)) if Path(name).is_file()]
+        matches = sorted(found for found in _glob(path) if found.is_file())
         if not matches:
             raise InputMissingError(f"{text}: no file matches this pattern")
         return matches
@@ -66,6 +66,12 @@ def _resolve_one(text: str) -> list[Path]:
     if path.is_dir():
         raise InputMissingError(f"{text}: a file was wanted, and this is a folder; use a pattern like {text}/*")
     return [path]
+
+
+def _glob(path: Path) -> Iterator[Path]:
+    parts = path.parts
+    fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:fixed]).glob(str(Path(*parts[fixed:])))
 
 
 def _near(path: Path) -> str:

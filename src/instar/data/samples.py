@@ -149,25 +149,35 @@ class Samples:
     def store_places(self, index_D: NDArray[np.integer]) -> Ints:
         """(T,) place in the cache's arrays of each token that `gather` gives; -1 for special tokens it added."""
         place = self._locate(np.asarray(index_D, dtype=np.int64))
-        boundaries = np.concatenate([[0], np.cumsum(place.length_N)])
+        boundaries = _boundaries(place)
         source_T = _sources(place, boundaries)
         for at, _ in self._added(place, boundaries):
             source_T[at] = -1
         return source_T
 
+    def characters(self, index_D: NDArray[np.integer]) -> Ints:
+        """(T,) characters that each token `gather` gives stands for; 0 for special tokens it added."""
+        places_T = self.store_places(index_D)
+        is_text_T = places_T >= 0
+        places_T = np.maximum(places_T, 0)
+        ends_T = np.asarray(self.cache.ends[places_T], dtype=np.int64)
+        before_T = np.asarray(self.cache.ends[np.maximum(places_T - 1, 0)], dtype=np.int64)
+        document_T = np.repeat(self.documents(index_D), self.lengths(index_D))
+        before_T[places_T == self._offsets[document_T]] = 0
+        return np.where(is_text_T, ends_T - before_T, 0)
+
     def gather(self, index_D: NDArray[np.integer], epochs_D: NDArray[np.integer]) -> Batch:
         """The samples end to end in one packed row, in the order asked for; no loop over documents or tokens."""
-        index_D = np.asarray(index_D, dtype=np.int64)
-        place = self._locate(index_D)
-        boundaries = np.zeros(len(index_D) + 1, dtype=np.int64)
-        np.cumsum(place.length_N, out=boundaries[1:])
+        samples_D: Ints = np.asarray(index_D, dtype=np.int64)
+        place = self._locate(samples_D)
+        boundaries = _boundaries(place)
         ids_T = self._ids.take(_sources(place, boundaries), mode="clip").astype(np.int64)
         for at, number in self._added(place, boundaries):
             ids_T[at] = number
         return Batch(
             ids_T=torch.from_numpy(ids_T),
             lengths=tuple(place.length_N.tolist()),
-            samples_D=index_D,
+            samples_D=samples_D,
             epochs_D=np.asarray(epochs_D, dtype=np.int64),
             labels_D=self._labels(place.document_N),
             maskable_T=torch.from_numpy(self._fixed.take(ids_T)),
@@ -202,7 +212,8 @@ class Samples:
             ahead = np.arange(first, min(last, first + batch_tokens, first + _SCAN), dtype=np.int64)
             total = np.cumsum(self.lengths(ahead[: 1 << 14]))
             taken = max(1, int(np.searchsorted(total, batch_tokens, side="right")))
-            yield self.gather(ahead[:taken], np.zeros(taken, dtype=np.int64))
+            batch = self.gather(ahead[:taken], np.zeros(taken, dtype=np.int64))
+            yield replace(batch, characters_T=torch.from_numpy(self.characters(ahead[:taken])))
             first += taken
 
     def split(self, fraction: float, seed: int) -> tuple["Samples", "Samples"]:
@@ -231,6 +242,12 @@ class Samples:
     def with_cut(self, **changes: object) -> "Samples":
         """The same segments, cut in another way."""
         return Samples(self.cache, self.tokenizer, replace(self.cut, **changes), self.segments)  # type: ignore[arg-type]
+
+
+def _boundaries(place: _Place) -> Ints:
+    boundaries = np.zeros(len(place.length_N) + 1, dtype=np.int64)
+    np.cumsum(place.length_N, out=boundaries[1:])
+    return boundaries
 
 
 def _sources(place: _Place, boundaries: Ints) -> Ints:

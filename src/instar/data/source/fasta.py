@@ -1,6 +1,8 @@
 """Genomes."""
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -26,14 +28,16 @@ class Fasta(SourceBase):
 
     def documents(self) -> Iterator[Document]:
         faults = Faults()
-        seen: dict[str, str] = {}
+        seen: dict[str, Path] = {}
         for path in self.files():
-            for record in read_records(
-                byte_lines(path), lambda line, text, path=path: faults.add(f"{path}:{line}: {text}")
-            ):  # type: ignore[misc]
-                place = f"{path}:{record.line}"
-                if seen.setdefault(record.name, str(path)) != str(path):
-                    faults.add(f"{place}: the name '{record.name}' came before, in {seen[record.name]}")
+            told = partial(_tell, faults, path)
+            for record in read_records(byte_lines(path), told):
+                if seen.setdefault(record.name, path) != path:
+                    told(record.line, f"the name '{record.name}' came before, in {seen[record.name]}")
                 for start, piece in without_gaps(record.sequence, self.min_gap):
-                    yield Document(piece, name=record.name, start=start, place=place)
+                    yield Document(piece, name=record.name, start=start, place=f"{path}:{record.line}")
         faults.check()
+
+
+def _tell(faults: Faults, path: Path, line: int, text: str) -> None:
+    faults.add(f"{path}:{line}: {text}")
