@@ -1,6 +1,5 @@
 """A small checkpoint to handle roughly."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,4 +43,4 @@ def save(run: RunFolder) -> Callable[[int], Path]:
 @pytest.fixture
 def names() -> Callable[[RunFolder], list[str]]:
     """What lies in a run folder."""
-    return lambda run: sorted(os.listdir(run.path))
+    return lambda run: sorted(path.name for path in run.path.iterdir())

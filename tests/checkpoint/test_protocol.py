@@ -38,7 +38,7 @@ def test_each_file_is_synced_before_the_rename_and_the_names_after(
     sync, rename = os.fsync, os.rename
 
     def heard_sync(descriptor: int) -> None:
-        events.append("sync " + Path(os.readlink(f"/proc/self/fd/{descriptor}")).name.split("-")[0])
+        events.append("sync " + Path(f"/proc/self/fd/{descriptor}").readlink().name.split("-")[0])
         sync(descriptor)
 
     def heard_rename(source: Path, target: Path) -> None:
@@ -114,16 +114,16 @@ def test_newest_passes_over_damage_and_says_why(run: RunFolder, save: Save, name
     assert "quarantine/checkpoint-11" in said[0]
     assert "MANIFEST.json is not JSON" in said[1]
     assert names(run) == ["checkpoint-9", "quarantine"]
-    assert sorted(os.listdir(run.path / "quarantine" / "checkpoint-11")) != []
+    assert len(list((run.path / "quarantine" / "checkpoint-11").iterdir())) == 4
     assert newest(run, warn=said.append) == run.checkpoint(9)
     assert len(said) == 2
 
 
-def test_names_in_quarantine_do_not_clash(run: RunFolder, save: Save) -> None:
+def test_names_in_quarantine_do_not_clash(run: RunFolder, save: Save, names: Names) -> None:
     for _ in range(3):
         (save(2) / "extra").write_text("")
         assert newest(run, warn=lambda _: None) is None
-    assert sorted(os.listdir(run.path / "quarantine")) == ["checkpoint-2", "checkpoint-2.1", "checkpoint-2.2"]
+    assert names(RunFolder(run.path / "quarantine")) == ["checkpoint-2", "checkpoint-2.1", "checkpoint-2.2"]
 
 
 def test_a_reader_moves_nothing(run: RunFolder, save: Save, names: Names) -> None:
@@ -176,7 +176,7 @@ def test_leaving_a_branch_sets_its_checkpoints_aside(run: RunFolder, save: Save,
         save(step)
     assert set_aside_after(run, 10) == [run.checkpoint(20), run.checkpoint(30)]
     assert newest(run) == run.checkpoint(10)
-    assert sorted(os.listdir(run.path / "quarantine")) == ["checkpoint-20", "checkpoint-30"]
+    assert names(RunFolder(run.path / "quarantine")) == ["checkpoint-20", "checkpoint-30"]
 
 
 def test_clean_removes_leftovers_only(run: RunFolder, save: Save, names: Names) -> None:

@@ -113,6 +113,14 @@ def _pipe(folder: Path, other: Path, chance: random.Random) -> None:
 KINDS = [_truncate, _flip, _grow, _delete, _swap, _add, _foreign, _edit_state, _edit_manifest, _link, _pipe]
 
 
+def _refusal(folder: Path) -> str:
+    try:
+        verify(folder)
+    except CheckpointError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_every_tampered_checkpoint_is_detected(run: RunFolder, save: Callable[[int], Path], part: int) -> None:
     whole, other = save(1), save(2)
@@ -123,11 +131,8 @@ def test_every_tampered_checkpoint_is_detected(run: RunFolder, save: Callable[[i
         place = run.path / f"mutant-{number}" / "checkpoint-1"
         shutil.copytree(whole, place)
         tamper(place, other, chance)
-        try:
-            verify(place)
+        if not _refusal(place).startswith(str(place)):
             missed.append((number, tamper.__name__))
-        except CheckpointError as error:
-            assert str(place) in str(error)
         shutil.rmtree(place.parent)
     assert missed == []
     verify(whole)
@@ -159,7 +164,7 @@ def test_bad_json_is_one_error_that_names_the_file(tmp_path: Path, text: str) ->
     path.write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(CheckpointError, match=r"state\.json"):
         read_json(path)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         from_json(path.read_bytes())
 
 

@@ -18,6 +18,7 @@ import random
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,7 @@ class ForkServer:
     def __init__(self, *preload: str) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         command = [sys.executable, __file__, *(preload or ("torch", "safetensors.torch", "instar.checkpoint.protocol"))]
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment
         )
@@ -180,7 +181,7 @@ def storm(
     while met.kills < kills and not met.problems:
         place = _fresh(folder / f"run-{met.runs}")
         met.runs += 1
-        _one_run(server, program, place, met, _moments(chance, reference, kills - met.kills, power))
+        _one_run(server, program, place, met, _moments(chance, reference, kills - met.kills, power=power))
         if not met.problems:
             _compare(place, look(place), wanted, met)
             shutil.rmtree(place)
@@ -188,7 +189,7 @@ def storm(
     return met
 
 
-def _moments(chance: random.Random, reference: Life, left: int, power: bool) -> Iterator[dict[str, Any]]:
+def _moments(chance: random.Random, reference: Life, left: int, *, power: bool) -> Iterator[dict[str, Any]]:
     for _ in range(left):
         if chance.random() < 0.5 and not power:
             yield {"after": chance.uniform(0.0, 1.1 * reference.seconds)}
@@ -343,7 +344,7 @@ def _child(function: Callable[..., object], request: dict[str, Any], output: int
         for descriptor in (1, 2):
             os.dup2(output, descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        counter = _Operations(Path(request["folder"]), request["before"], request["power"])
+        counter = _Operations(Path(request["folder"]), request["before"], power=request["power"])
         counter.install()
         function(Path(request["folder"]), **request["arguments"])
         os.write(tell, str(counter.count).encode())
@@ -351,7 +352,7 @@ def _child(function: Callable[..., object], request: dict[str, Any], output: int
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
         os.write(tell, str(counter.count).encode())
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a forked life never returns into the server
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -362,7 +363,7 @@ def _child(function: Callable[..., object], request: dict[str, Any], output: int
 class _Operations:
     """Counts this process's operations on files below a folder, and kills it before one of them."""
 
-    def __init__(self, folder: Path, before: int | None, power: bool) -> None:
+    def __init__(self, folder: Path, before: int | None, *, power: bool) -> None:
         self.folder, self.before, self.power = str(folder), before, power
         self.count = 0
         self.asleep = False
@@ -409,11 +410,11 @@ class _Operations:
             kept = min(self.synced.get(status.st_ino, 0), status.st_size)
             os.truncate(path, kept + (status.st_size - kept) // 2)
 
-    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
-        for place, _, names in os.walk(self.folder):
-            for name in names:
-                path = os.path.join(place, name)
-                yield path, os.lstat(path)
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in Path(self.folder).rglob("*"):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                yield path, status
 
 
 if __name__ == "__main__":

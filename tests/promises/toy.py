@@ -1,7 +1,6 @@
 """A trainer of thirty lines that keeps its promises, and one flaw at a time to break them."""
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -36,7 +35,9 @@ def train(folder: Path, steps: int = 9, every: int = 3, flaw: str = "") -> None:
             wanted = torch.rand(64, 8, generator=torch.Generator().manual_seed(step))
             speed = 0.9 * speed + (weight - wanted)
             weight = weight - 0.1 * speed
-            _log(run, {"step": step, "split": "train", "loss": float((weight - wanted).square().sum()), "seconds": step})
+            _log(
+                run, {"step": step, "split": "train", "loss": float((weight - wanted).square().sum()), "seconds": step}
+            )
             if step % every == 0:
                 tensors = {"weight": weight, "speed": speed}
                 _save_in_place(run, step, tensors) if flaw == "in place" else _save(run, step, tensors)
@@ -72,11 +73,11 @@ def _trusting(run: RunFolder) -> Path | None:
     return found[-1][1] if found else None
 
 
-def publish_again(folder: Path) -> None:
+def save_again(folder: Path) -> None:
     """One save over a checkpoint of the same step, and the rotation after it: the file operations of a save."""
     run = RunFolder(folder)
     with RunLock.acquire(run):
         clean(run)
-        assert newest(run) is not None, os.listdir(folder)
+        assert newest(run) == run.checkpoint(3)
         _save(run, 3, {"weight": torch.ones(8)})
         rotate(run, 1)

@@ -13,7 +13,7 @@ _KEYS = ("step", "parent", "run_hash", "data_fingerprint", "tokenizer_fingerprin
 
 def parent_reference(checkpoint: Path, parent: Path) -> str:
     """How `checkpoint` names its parent in `state.json`: relative, so folders that move together stay related."""
-    return Path(os.path.relpath(parent.absolute(), checkpoint.absolute())).as_posix()
+    return Path(os.path.relpath(parent.resolve(), checkpoint.resolve())).as_posix()
 
 
 def chain(checkpoint: Path) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def chain(checkpoint: Path) -> list[dict[str, Any]]:
     seen: set[str] = set()
     place: Path | None = checkpoint
     while place is not None:
-        place = Path(os.path.normpath(place.absolute()))
+        place = place.resolve()
         row = _row(place, seen)
         rows.append(row)
         seen.add(str(place))

@@ -39,7 +39,8 @@ def publish(final: Path, write: Callable[[Path], None]) -> None:
             _seal(temporary, final.name)
             _stand(temporary, final)
     except DiskError as error:
-        raise DiskError(f"{error}; {_still_whole(before)}") from error
+        text = str(error).replace(str(temporary), str(final))
+        raise DiskError(f"{text}; {_still_whole(before)}") from error
     finally:
         if temporary.exists():
             remove(temporary)

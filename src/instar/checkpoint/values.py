@@ -1,7 +1,7 @@
 """Small values on the disk: JSON files, replaced whole, and logs of one JSON object a line."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,7 +10,11 @@ from instar.core.errors import CheckpointError, DataError, InstarError
 
 
 def to_json(value: object) -> bytes:
-    """The one text of a value: keys sorted, floats exact, ASCII; ValueError for a number that is not finite."""
+    """The one text of a value: keys sorted, floats exact, ASCII.
+
+    ValueError for a number that is not finite, TypeError for what JSON does not have (so also keys that are no text).
+    """
+    _refuse_other_keys(value)
     text = json.dumps(value, sort_keys=True, allow_nan=False, indent=1)
     return text.encode("ascii") + b"\n"
 
@@ -21,6 +25,17 @@ def from_json(content: bytes) -> Any:
         return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_not_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _refuse_other_keys(value: object) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"keys are text, and would not come back as they went; got {key!r}")
+            _refuse_other_keys(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_other_keys(inner)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+"""A full disk: the error says what is needed, what is free and what is whole; nothing half-written stays."""
+
+import errno
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from instar.checkpoint.protocol import newest, publish, verify
+from instar.checkpoint.tensors import write_tensors
+from instar.checkpoint.values import read_json, truncate_lines, write_json
+from instar.core.errors import DiskError
+from instar.core.rundir import RunFolder
+
+Save = Callable[[int], Path]
+Names = Callable[[RunFolder], list[str]]
+
+
+@contextmanager
+def _file_limit(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _write(folder: Path) -> None:
+    write_json(folder / "state.json", {"step": 2, "text": "x" * 100})
+    write_tensors(folder / "small.safetensors", {"a": torch.zeros(100)})
+    write_tensors(folder / "model.safetensors", {"a": torch.zeros(3000)})
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "vocabulary.txt").write_text("word\n" * 5000)
+
+
+@pytest.mark.parametrize("limit", [0, 50, 300, 5_000, 20_000])
+def test_a_file_that_may_not_grow(run: RunFolder, save: Save, names: Names, limit: int) -> None:
+    save(1)
+    with _file_limit(limit), pytest.raises(DiskError) as raised:
+        publish(run.checkpoint(2), _write)
+    text = str(raised.value)
+    assert "bytes needed" in text
+    assert "bytes free" in text
+    assert "File too large" in text
+    assert "checkpoint-1 is whole" in text
+    assert str(run.checkpoint(2)) in text
+    assert names(run) == ["checkpoint-1"]
+    verify(run.checkpoint(1))
+    publish(run.checkpoint(2), _write)
+    assert newest(run) == run.checkpoint(2)
+
+
+def test_the_manifest_that_may_not_grow(run: RunFolder, names: Names) -> None:
+    def write(folder: Path) -> None:
+        for number in range(20):
+            (folder / f"{number}").write_text("x" * 50)
+
+    with _file_limit(200), pytest.raises(DiskError, match="there is no checkpoint before it"):
+        publish(run.checkpoint(2), write)
+    assert names(run) == []
+
+
+def _failure(run: RunFolder) -> str:
+    try:
+        publish(run.checkpoint(2), _write)
+    except DiskError as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip(f"no small disk may be mounted: {done.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_fills_up_at_each_place_of_the_save(small_disk: Path, names: Names) -> None:
+    run = RunFolder(small_disk / "run")
+    publish(run.checkpoint(1), _write)
+    failed = []
+    for free_pages in range(24):
+        filler = small_disk / "filler"
+        status = os.statvfs(small_disk)
+        filler.write_bytes(b"x" * (status.f_bavail - free_pages) * status.f_bsize)
+        text = _failure(run)
+        if text:
+            failed.append(free_pages)
+            assert "No space left on device" in text
+            assert "checkpoint-1 is whole" in text
+            assert names(run) == ["checkpoint-1"]
+            assert newest(run) == run.checkpoint(1)
+        else:
+            assert newest(run) == run.checkpoint(2)
+            run.checkpoint(2).rename(small_disk / "done")
+            subprocess.run(["rm", "-r", str(small_disk / "done")], check=True)
+        filler.unlink()
+    assert failed == list(range(len(failed)))
+    assert 8 < len(failed) < 24
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG])
+@pytest.mark.parametrize("place", ["mkdir", "fsync", "rename"])
+def test_every_disk_error_at_every_kind_of_operation(
+    run: RunFolder, save: Save, names: Names, code: int, place: str
+) -> None:
+    save(1)
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, place, fail)
+        with pytest.raises(DiskError, match="checkpoint-1 is whole"):
+            save(2)
+    assert names(run) == ["checkpoint-1"]
+
+
+def test_small_files_keep_their_old_content(tmp_path: Path) -> None:
+    path, log = tmp_path / "state.json", tmp_path / "metrics.jsonl"
+    write_json(path, {"a": 1})
+    log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
+    with _file_limit(5), pytest.raises(DiskError, match="bytes needed"):
+        write_json(path, {"a": list(range(100))})
+    with _file_limit(5), pytest.raises(DiskError, match="bytes needed"):
+        truncate_lines(log, lambda row: row["step"] < 3)
+    assert read_json(path) == {"a": 1}
+    assert len(log.read_text().splitlines()) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "state.json"]
