@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import Field, Tag
+from pydantic import Discriminator, Field, Tag
 
-from instar.config import Config, Interval, RunBudget, by_key, dump, load, schema
+from instar.config import Config, Interval, RunBudget, dump, load, schema
 from instar.core.errors import ConfigError, InputMissingError
 
 
@@ -64,7 +64,21 @@ class FromConfig(Config):
     num_layers: int = 2
 
 
-Model = Annotated[Annotated[FromFolder, Tag("from")] | Annotated[FromConfig, Tag("config")], by_key("from", "config")]
+class Kmer(Config):
+    kind: Literal["kmer"] = "kmer"
+    k: int = 6
+
+
+def _way(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return {FromFolder: "folder", FromConfig: "config"}.get(type(value), getattr(value, "kind", None))
+    return "folder" if {"from", "from_"} & set(value) else "config" if "config" in value else value.get("kind")
+
+
+Model = Annotated[
+    Annotated[FromFolder, Tag("folder")] | Annotated[FromConfig, Tag("config")] | Annotated[Kmer, Tag("kmer")],
+    Discriminator(_way),
+]
 
 
 class Train(Config):
@@ -161,7 +175,7 @@ rate: maybe
 """
     found = problems(text, "train.optimizer.kind=adamx", "foo", "train.budgt=3 epochs", "speed.x=1", "words=[1")
     wanted = [
-        ("text:1", "model", "a mapping with one of the keys 'from' or 'config'"),
+        ("text:1", "model", "a mapping with kind: 'kmer' or the key 'from' or the key 'config'"),
         ("text:1", "modle", "did you mean 'model'?"),
         ("text:3", "train.budget", "like '500 steps'; got 10000"),
         ("text:5", "train.compile", "wanted true or false; got 'no'"),
@@ -213,6 +227,7 @@ rate: maybe
         ("", "text:1: train: wanted a mapping with the keys budget"),
         (SMALL + "stages: [{lr: 1}]", "wanted a mapping with kind: 'adamw' or 'momentum'; got the keys lr"),
         (SMALL + "stages: [{kind: adamw, lr: 0}]", "wanted a number above 0; got 0"),
+        ("model: {kind: kmerr}", "text:1: model.kind: wanted 'kmer'; got 'kmerr'; did you mean 'kmer'?"),
         (SMALL + "name: 'a\n", "wanted YAML"),
     ],
 )
@@ -237,6 +252,12 @@ def test_files_that_cannot_be_read(tmp_path):
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"a: 1\nb: \xff\xfe")
     assert problems(binary) == [f"{binary}:2: wanted UTF-8 text; got the byte 0xff"]
+
+
+def test_a_field_goes_by_its_name_in_python_too():
+    loaded = load(SMALL.replace("config: bert", "from_: a"), Run)
+    assert loaded.value.model == FromFolder(**{"from": "a"})
+    assert loaded.origins["model.from"] == "text:1"
 
 
 def test_an_override_reaches_into_what_the_file_does_not_name():

@@ -1,8 +1,8 @@
 """The base of every value that a run file can hold."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from instar.core.budget import Budget
 
@@ -37,22 +37,3 @@ RunBudget = Annotated[Budget, *amount_of("steps", "epochs", "samples", "tokens")
 
 Interval = Annotated[Budget, *amount_of("steps", "epochs", "minutes")]
 """How often to do something: "200 steps", "10 minutes"."""
-
-
-def by_key(*keys: str, otherwise: str = "") -> Discriminator:
-    """Chooses the member of a union by which of `keys` is there; else by the value of `otherwise`.
-
-    Members are marked with `Tag(key)` (or with the value of `otherwise`):
-    `Annotated[Annotated[FromFolder, Tag("from")] | Annotated[Kmer, Tag("kmer")], by_key("from", otherwise="kind")]`.
-    """
-
-    def tag_of(value: Any) -> str | None:
-        if isinstance(value, BaseModel):
-            names = {info.alias or name for name, info in type(value).model_fields.items()}
-            chosen = getattr(value, otherwise, None) if otherwise else None
-        else:
-            names = set(value) if isinstance(value, dict) else set()
-            chosen = value.get(otherwise) if isinstance(value, dict) and otherwise else None
-        return next((key for key in keys if key in names), chosen if isinstance(chosen, str) else None)
-
-    return Discriminator(tag_of)

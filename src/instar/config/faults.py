@@ -60,7 +60,7 @@ def problems_of(errors: Iterable[Mapping[str, Any]], root: Node, shape: Shape) -
     for error in errors:
         place = _locate(error["loc"], root, shape)
         if error["type"] == "union_tag_invalid":
-            place = _tag_place(place)
+            place = _tag_place(place, error["ctx"]["tag"])
         if place.is_faulty:
             continue
         origin = (place.node or place.holder).origin
@@ -121,11 +121,13 @@ def _locate(loc: Sequence[str | int], root: Node, shape: Shape) -> _Place:
     return _Place(".".join(keys), node, holder, shape, around, is_faulty)
 
 
-def _tag_place(place: _Place) -> _Place:
+def _tag_place(place: _Place, tag: object) -> _Place:
     """The place of the `kind` that no member has, where a word chooses the member."""
-    tag = place.shape.discriminator
-    node = _child(place.node, tag) if isinstance(tag, str) else None
-    return place if node is None else replace(place, key=f"{place.key}.{tag}".lstrip("."), node=node)
+    word = place.shape.discriminator if isinstance(place.shape.discriminator, str) else "kind"
+    node = _child(place.node, word)
+    if node is None or str(node.value) != str(tag):
+        return place
+    return replace(place, key=f"{place.key}.{word}".lstrip("."), node=node)
 
 
 def _child(node: Node | None, part: str | int) -> Node | None:
@@ -180,11 +182,13 @@ def _advice(kind: str, came: object) -> str:
 
 def _expected(shape: Shape) -> str:
     """What may stand at a place, from its shape alone."""
-    tags = list(shape.members())
-    if tags and isinstance(shape.discriminator, str):
-        return f"a mapping with {shape.discriminator}: {listed(tags)}"
-    if tags:
-        return f"a mapping with one of the keys {listed(tags)}"
+    tagged = shape.members()
+    if tagged:
+        kinds = [tag for tag, member in tagged.items() if tag in member.kinds()]
+        keys = [key for tag, member in tagged.items() if tag not in member.kinds() for key in member.needed()[:1]]
+        ways = [f"kind: {listed(kinds)}"] if kinds else []
+        ways += [f"the key {key!r}" for key in keys]
+        return f"a mapping with {' or '.join(ways)}"
     fields = shape.fields()
     if fields:
         return f"a mapping with the keys {', '.join(fields)}"
@@ -211,11 +215,12 @@ def _has(shape: Shape, name: str) -> bool:
 
 
 def _wrong_tag(kind: str, context: Mapping[str, Any], came: Any, shape: Shape) -> str:
-    tags = list(shape.members())
-    if kind == "union_tag_invalid" and isinstance(shape.discriminator, str):
-        tag = context["tag"]
-        return f"wanted {listed(tags)}; got {shown(tag)}{guess(tag, tags)}"
+    tagged = shape.members()
+    if kind == "union_tag_invalid" and not isinstance(came, dict):
+        kinds = [tag for tag, member in tagged.items() if tag in member.kinds()]
+        return f"wanted {listed(kinds)}; got {shown(context['tag'])}{guess(context['tag'], kinds)}"
     keys = list(came) if isinstance(came, dict) else []
-    near = next((hint for key in keys if (hint := guess(key, tags))), "")
+    choosing = {"kind", *(key for member in tagged.values() for key in member.needed())}
+    near = next((hint for key in keys if (hint := guess(key, choosing))), "")
     got = f"the keys {', '.join(map(str, keys))}" if keys else shown(came)
     return f"wanted {_expected(shape)}; got {got}{near}"

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from instar.config.faults import problems_of
-from instar.config.shape import Shape, fill_kinds
+from instar.config.shape import Shape, settle
 from instar.config.tree import COMMAND_LINE, MAX_BYTES, Node, Reader
 from instar.core.errors import ConfigError, InputMissingError
 
@@ -42,7 +42,7 @@ def load(path_or_text: Path | str, model: type[T], overrides: Sequence[str] = ()
         root.value = {}
     for override in overrides:
         problems += _apply(root, override)
-    fill_kinds(root, shape)
+    settle(root, shape)
     adapter = TypeAdapter(model)
     value: T | None = None
     try:

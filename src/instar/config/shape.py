@@ -59,6 +59,15 @@ class Shape:
             shapes[info.alias or name] = Shape.of(info.annotation, discriminator, default)
         return shapes
 
+    def kinds(self) -> tuple[str, ...]:
+        """The words that choose this model by `kind`."""
+        info = self.model.model_fields.get("kind") if self.model is not None else None
+        return get_args(info.annotation) if info is not None and get_origin(info.annotation) is Literal else ()
+
+    def needed(self) -> list[str]:
+        """Keys that have no default."""
+        return [key for key, shape in self.fields().items() if shape.default is PydanticUndefined]
+
     def members(self) -> dict[str, "Shape"]:
         """Tag -> shape of each member of a tagged union; empty for any other shape."""
         if self.discriminator is None:
@@ -95,32 +104,50 @@ class Shape:
         ]
         return Shape.of(named[0]) if named else Shape(Any)
 
-    def chosen(self, node: Node) -> "Shape":
-        """The member that a mapping picks by its tag; itself where there is no choice."""
-        if isinstance(self.discriminator, str) and isinstance(node.value, dict) and self.discriminator in node.value:
-            tagged = self.members().get(str(node.value[self.discriminator].value))
-            return tagged if tagged is not None else Shape(Any)
+    def tag_of(self, node: Node) -> str | None:
+        """The member that a value picks, by its tag."""
+        if isinstance(self.discriminator, str):
+            word = node.value.get(self.discriminator) if isinstance(node.value, dict) else None
+            return None if word is None else str(word.value)
         if isinstance(self.discriminator, Discriminator) and callable(self.discriminator.discriminator):
             tag = self.discriminator.discriminator(node.plain())
-            return self.members().get(str(tag), Shape(Any))
-        return self
+            return None if tag is None else str(tag)
+        return None
+
+    def chooses(self, node: Node) -> bool:
+        """Whether there is no choice, or the value makes it."""
+        return self.discriminator is None or self.tag_of(node) is not None
+
+    def chosen(self, node: Node) -> "Shape":
+        """The member that a value picks; itself where there is no choice."""
+        return self if self.discriminator is None else self.members().get(self.tag_of(node) or "", Shape(Any))
 
 
-def fill_kinds(node: Node, shape: Shape) -> None:
-    """Where a mapping names no `kind` and its key has a default, the default's kind is meant."""
+def settle(node: Node, shape: Shape) -> None:
+    """Make explicit what a file may leave out, in place.
+
+    A field that has another name in Python goes by its name in files; where a mapping chooses no
+    member of a union and its key has a default, the default's kind is meant.
+    """
     shape = shape.chosen(node)
     if isinstance(node.value, dict):
+        _rename(node.value, shape)
         fields = shape.fields()
         for key, child in node.value.items():
             below = fields.get(key) or shape.at(key)
-            tag = below.discriminator
-            if isinstance(tag, str) and isinstance(child.value, dict) and tag not in child.value:
-                kind = getattr(below.default, tag, None)
-                child.value |= {} if kind is None else {tag: Node(kind, "default")}
-            fill_kinds(child, below)
+            kind = getattr(below.default, "kind", None)
+            if kind is not None and isinstance(child.value, dict) and not below.chooses(child):
+                child.value["kind"] = Node(kind, "default")
+            settle(child, below)
     elif isinstance(node.value, list):
         for index, child in enumerate(node.value):
-            fill_kinds(child, shape.at(index))
+            settle(child, shape.at(index))
+
+
+def _rename(nodes: dict[str, Node], shape: Shape) -> None:
+    for name, info in shape.model.model_fields.items() if shape.model is not None else ():
+        if info.alias is not None and name in nodes and info.alias not in nodes:
+            nodes[info.alias] = nodes.pop(name)
 
 
 def _is_union(annotation: Any) -> bool:
