@@ -70,7 +70,7 @@ def word_sample(step: int) -> dict:
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """Makes a realistic run folder: a killed and resumed masked language model with every kind of sample."""
 
-    def make(name: str = "speeches", num_steps: int = 1200) -> Path:
+    def make(name: str = "speeches", num_steps: int = 1200, only: tuple[str, ...] = ()) -> Path:
         rng = np.random.default_rng(11)
         run = tmp_path / name
         (run / "checkpoint-1000").mkdir(parents=True)
@@ -90,6 +90,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             "step": num_steps, "split": "test", "accuracy": 0.86, "f1": 0.85, "matthews": 0.79, "loss": 0.4,
             "confusion": [[150, 9, 6], [5, 70, 2], [8, 10, 58]], "labels": ["neither", "donor", "acceptor"],
         })  # fmt: skip
+        if only:
+            lines = [{key: value for key, value in line.items() if key in ("step", "split", *only)} for line in lines]
         write_lines(run / "metrics.jsonl", lines)
         with (run / "metrics.jsonl").open("a") as file:
             file.write('{"step": 1210, "split": "train", "lo')  # torn: the process was killed here

@@ -90,7 +90,7 @@ def plan_figures(run: RunRecord) -> tuple[list[FigurePlan], int]:
     plans = [_curve_plan(run, key, used) for key in (*first, *last, *others)]
     confusion = confusion_plan(run)
     if confusion is not None:
-        plans.insert(1, confusion)
+        plans.insert(MAX_FIGURES - 1, confusion)
     return plans[:MAX_FIGURES], max(0, len(plans) - MAX_FIGURES)
 
 

@@ -23,14 +23,16 @@ class Tile:
 
 def headline(run: RunRecord) -> list[Tile]:
     """The scores with their best value and its step, then what training took."""
-    split = next((split for split in ("test", "eval") if split in run.splits()), "train")
-    tiles = [_score(run, key, split) for key in (*_HIGHER, *_LOWER)]
+    tiles = [_score(run, key) for key in (*_HIGHER, *_LOWER)]
     return [tile for tile in tiles if tile is not None][:5] + _costs(run)
 
 
-def _score(run: RunRecord, key: str, split: str) -> Tile | None:
-    series = run.series(key, split).finite()
-    if not series.values:
+def _score(run: RunRecord, key: str) -> Tile | None:
+    """Of the splits that have the score, the one that says most: test before eval before training."""
+    others = sorted(set(run.splits()) - {"test", "eval", "train"})
+    found = [(split, run.series(key, split).finite()) for split in ("test", "eval", *others, "train")]
+    split, series = next(((split, series) for split, series in found if series.values), ("", None))
+    if series is None:
         return None
     choose = max if key in _HIGHER else min
     best = choose(range(len(series.values)), key=series.values.__getitem__)

@@ -22,8 +22,8 @@ class Series:
     values: tuple[float, ...]
 
     def finite(self) -> "Series":
-        """Only the places where the value is a finite number."""
-        kept = [(step, value) for step, value in zip(self.steps, self.values, strict=True) if math.isfinite(value)]
+        """Only the places where the value is a number that can be drawn: finite, and below 1e100."""
+        kept = [(step, value) for step, value in zip(self.steps, self.values, strict=True) if abs(value) < 1e100]
         return Series(tuple(step for step, _ in kept), tuple(value for _, value in kept))
 
 
