@@ -54,9 +54,19 @@ class _Place(NamedTuple):
     source_N: Ints
     """Place in the token store of the sample's first token, prefix counted in."""
     length_N: Ints
-    begins_N: NDArray[np.bool_]
-    """Whether the sample begins with its document's begin mark."""
-    ends_N: NDArray[np.bool_]
+    begins_N: NDArray[np.bool_] | None
+    """Whether the sample begins with its document's begin mark; None: none does."""
+    ends_N: NDArray[np.bool_] | None
+
+
+class _Sizes(NamedTuple):
+    """Of segments: tokens with begin and end mark, document, first token in it, and which marks they have."""
+
+    size_S: Ints
+    document_S: Ints
+    first_S: Ints
+    begins_S: NDArray[np.bool_] | None
+    ends_S: NDArray[np.bool_] | None
 
 
 class Samples:
@@ -73,6 +83,7 @@ class Samples:
         self._fixed = np.ones(tokenizer.vocab_size, dtype=np.bool_)
         self._fixed[list(tokenizer.special_ids)] = False
         self._windows: Ints | None = None
+        self._is_cut = False
         self.report = {"samples": len(self.segments), "segments": len(self.segments), "truncated": 0, "cut_tokens": 0}
         """samples, segments; truncated (samples) and cut_tokens (lost by that); windowed (segments)."""
         self.report["windowed"] = 0
@@ -96,7 +107,7 @@ class Samples:
         longest = count = lost = 0
         for first in range(0, len(self.segments), _SCAN):
             index = np.arange(first, min(first + _SCAN, len(self.segments)), dtype=np.int64)
-            size, *_ = self._sizes(index)
+            size = self._sizes(index).size_S
             over = size - room
             count += int((over > 0).sum())
             lost += int(over[over > 0].sum())
@@ -105,6 +116,7 @@ class Samples:
                 table[index + 1] = 1 + np.maximum(0, -(-over // (room - self.cut.overlap)))
         if not count:
             return
+        self._is_cut = True
         if table is not None:
             self._windows = np.cumsum(table, out=table)
             self.report.update(samples=int(table[-1]), windowed=count)
@@ -117,26 +129,38 @@ class Samples:
                 "set `too_long: window` or `too_long: truncate`, or raise max_length"
             )
 
-    def _sizes(self, index_S: Ints) -> tuple[Ints, Ints, Ints, NDArray[np.bool_], NDArray[np.bool_]]:
-        """(tokens with begin and end marks, document, first token, has begin mark, has end mark) of segments."""
-        document, first, end = self.segments.bounds(index_S)
-        begins = (first == 0) & (self._marks.begin is not None)
-        last = self._offsets[document + 1] - self._offsets[document]
-        ends = (end == last) & (self._marks.end is not None)
-        return end - first + begins + ends, document, first, begins, ends
+    def _sizes(self, index_S: Ints) -> _Sizes:
+        document_S, first_S, end_S = self.segments.bounds(index_S)
+        size_S = end_S - first_S
+        begins_S = ends_S = None
+        if self._marks.begin is not None:
+            begins_S = first_S == 0
+            size_S = size_S + begins_S
+        if self._marks.end is not None:
+            ends_S = end_S == self._offsets[document_S + 1] - self._offsets[document_S]
+            size_S = size_S + ends_S
+        return _Sizes(size_S, document_S, first_S, begins_S, ends_S)
 
     def _locate(self, index_N: Ints) -> _Place:
-        segment_N, start_N = index_N, np.zeros_like(index_N)
+        segment_N, start_N = index_N, None
         if self._windows is not None and self._room is not None:
             segment_N = np.searchsorted(self._windows, index_N, side="right") - 1
             start_N = (index_N - self._windows[segment_N]) * (self._room - self.cut.overlap)
-        size_N, document_N, first_N, begins_N, ends_N = self._sizes(segment_N)
-        left_N = size_N - start_N
-        shown_N = left_N if self._room is None else np.minimum(left_N, self._room)
-        source_N = self._offsets[document_N] + first_N + start_N - begins_N - (self._marks.prefix is not None)
-        return _Place(
-            document_N, source_N, shown_N + self._around, begins_N & (start_N == 0), ends_N & (shown_N == left_N)
-        )
+        size_N, document_N, source_N, begins_N, ends_N = self._sizes(segment_N)
+        source_N = source_N + self._offsets[document_N]
+        if self._marks.prefix is not None:
+            source_N -= 1
+        if begins_N is not None:
+            source_N -= begins_N
+        left_N = size_N
+        if start_N is not None:
+            source_N += start_N
+            left_N = size_N - start_N
+            begins_N = None if begins_N is None else begins_N & (start_N == 0)
+        shown_N = np.minimum(left_N, self._room) if self._is_cut and self._room is not None else left_N
+        if ends_N is not None:
+            ends_N = ends_N & (shown_N == left_N)
+        return _Place(document_N, source_N, shown_N + self._around, begins_N, ends_N)
 
     def lengths(self, index_N: NDArray[np.integer]) -> Ints:
         """Tokens of each sample, special tokens included."""
@@ -189,9 +213,9 @@ class Samples:
             yield boundaries[:-1], marks.prefix
         if marks.suffix is not None:
             yield boundaries[1:] - 1, marks.suffix
-        if marks.begin is not None:
+        if marks.begin is not None and place.begins_N is not None:
             yield boundaries[:-1][place.begins_N] + (marks.prefix is not None), marks.begin
-        if marks.end is not None:
+        if marks.end is not None and place.ends_N is not None:
             yield boundaries[1:][place.ends_N] - 1 - (marks.suffix is not None), marks.end
 
     def _labels(self, document_D: Ints) -> torch.Tensor | None:
