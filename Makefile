@@ -31,6 +31,7 @@ check: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python docs/build.py --check
 
 bench: setup
 	@$(BIN)/python benchmarks/pretrain.py

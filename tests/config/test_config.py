@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from instar.config import Config, Interval, RunBudget, dump, load, schema
+from instar.config import Config, Interval, KeyFaults, RunBudget, dump, load, schema
 from instar.core.errors import ConfigError, InputMissingError
 
 
@@ -81,6 +81,17 @@ Model = Annotated[
 ]
 
 
+class Window(Config):
+    length: int = 10
+    overlap: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Window":
+        if self.overlap >= self.length:
+            raise KeyFaults([f"overlap: wanted less than {self.length}; got {self.overlap}", "length: wanted more"])
+        return self
+
+
 class Train(Config):
     budget: RunBudget
     """How long to train."""
@@ -95,6 +106,7 @@ class Run(Config):
     name: str = "run"
     model: Model
     train: Train
+    window: Window = Window()
     stages: tuple[Optimizer, ...] = ()
     labels: dict[str, int] = Field(default_factory=dict)
     words: tuple[str, ...] = ()
@@ -258,6 +270,13 @@ def test_a_field_goes_by_its_name_in_python_too():
     loaded = load(SMALL.replace("config: bert", "from_: a"), Run)
     assert loaded.value.model == FromFolder(**{"from": "a"})
     assert loaded.origins["model.from"] == "text:1"
+
+
+def test_a_validator_of_a_mapping_names_its_keys():
+    assert problems(SMALL + "window:\n  overlap: 12\n") == [
+        "text:3: window.length: wanted more",
+        "text:4: window.overlap: wanted less than 10; got 12",
+    ]
 
 
 def test_an_override_reaches_into_what_the_file_does_not_name():

@@ -1,10 +1,19 @@
 """The base of every value that a run file can hold."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from instar.core.budget import Budget
+
+
+class KeyFaults(ValueError):  # noqa: N818 (several faults, not one error)
+    """Raised by a validator of a whole mapping: "KEY: what is wrong" for each key; each gets a line of its own."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
 
 
 class Config(BaseModel):

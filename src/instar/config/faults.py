@@ -1,11 +1,12 @@
 """Pydantic's complaints in plain words: `FILE:LINE: key: what was wanted; what came; a guess`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
 from typing import Any, get_args, get_origin
 
+from instar.config.base import KeyFaults
 from instar.config.shape import Shape
 from instar.config.tree import Node
 
@@ -59,16 +60,27 @@ def problems_of(errors: Iterable[Mapping[str, Any]], root: Node, shape: Shape) -
     lines: dict[tuple[str, str], list[str]] = {}
     for error in errors:
         place = _locate(error["loc"], root, shape)
-        if error["type"] == "union_tag_invalid":
-            place = _tag_place(place, error["ctx"]["tag"])
         if place.is_faulty:
             continue
-        origin = (place.node or place.holder).origin
-        said = lines.setdefault((origin, place.key), [])
-        text = _describe(error, place)
-        if text not in said:
-            said.append(text)
+        if error["type"] == "union_tag_invalid":
+            place = _tag_place(place, error["ctx"]["tag"])
+        for at, text in _said(error, place):
+            said = lines.setdefault(((at.node or at.holder).origin, at.key), [])
+            if text not in said:
+                said.append(text)
     return [": ".join(filter(None, (*where, _joined(said)))) for where, said in lines.items()]
+
+
+def _said(error: Mapping[str, Any], place: _Place) -> Iterator[tuple[_Place, str]]:
+    """What is said at which place: one complaint may be about several keys."""
+    raised = error.get("ctx", {}).get("error")
+    if not isinstance(raised, KeyFaults):
+        yield place, _describe(error, place)
+        return
+    for fault in raised.faults:
+        key, _, text = fault.partition(": ")
+        below = replace(place, key=f"{place.key}.{key}".lstrip("."), node=_child(place.node, key))
+        yield (below if below.node is not None else replace(below, node=place.node)), text
 
 
 def guess(word: object, choices: Iterable[str]) -> str:
