@@ -70,6 +70,10 @@ class Batch:
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return self._with({name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
+    def reading(self, read_M: Tensor) -> "Batch":
+        """The same batch, read at these places."""
+        return replace(self, read_M=read_M)
+
     def select(self, documents: Sequence[int] | range) -> "Batch":
         """Some documents, given in ascending order, as a batch of their own (on the host)."""
         boundaries = self.boundaries

@@ -28,7 +28,7 @@ def continue_ids(
             logits_V = network(_row(ids[-longest:], device)).logits_MV()[0].float() / temperature
             chances_V = torch.softmax(logits_V, dim=-1).double().cpu().numpy()
             draw = float(seeds.uniform(seeds.derive(seed, "continue"), np.asarray([place]), np.asarray([0]))[0])
-            ids.append(int(min(np.searchsorted(np.cumsum(chances_V), draw), len(chances_V) - 1)))
+            ids.append(min(int(np.searchsorted(np.cumsum(chances_V), draw)), len(chances_V) - 1))
     return ids
 
 

@@ -54,7 +54,7 @@ class Evaluator:
         for batch in batches:
             prepared = self._prepared(batch)
             judged = judge(self.network(prepared), _targets(prepared))
-            likelihood += Likelihood.of(judged.loss_M.cpu(), judged.correct_M.cpu(), batch.num_characters)
+            likelihood += Likelihood.of(judged.loss_M.cpu(), judged.correct_M.cpu(), _characters(prepared))
         numbers = self.gather(np.asarray([likelihood.numbers()], dtype=np.int64)).sum(axis=0)
         summed = Likelihood(*numbers.tolist())
         is_masked = self.task.head == "masked_lm"
@@ -99,3 +99,11 @@ def _targets(batch: Batch) -> Tensor:
     if batch.target_M is None:
         raise ValueError("a task must prepare a batch before it can be scored")
     return batch.target_M
+
+
+def _characters(batch: Batch) -> int:
+    """Characters of the tokens that a causal model predicts: those after the places it reads."""
+    if batch.characters_T is None or batch.read_M is None:
+        return 0
+    following_M = (batch.read_M + 1).clamp(max=batch.num_tokens - 1)
+    return int(batch.characters_T[following_M].sum())

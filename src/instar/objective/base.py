@@ -31,9 +31,12 @@ class Outcome:
 class TermLike(Protocol):
     """One part of the loss."""
 
-    weight: float
+    @property
+    def weight(self) -> float:
+        """Share of this term in the sum."""
+        ...
 
-    def __call__(self, forward: Forward, target_M: Tensor) -> Outcome:
+    def __call__(self, said: Forward, target_M: Tensor) -> Outcome:
         """Sums over the M targets."""
         ...
 

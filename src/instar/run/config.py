@@ -1,7 +1,6 @@
 """One run as one typed value: what a run file holds."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -59,7 +58,7 @@ class TrainConfig(Config):
     """Steps between two lines of figures."""
     eval_every: Interval | None = None
     """How often held-out data are scored; null: at the end only."""
-    save_every: Interval = Budget(10, "minutes")  # noqa: RUF009
+    save_every: Interval = Budget(10, "minutes")
     """How often a checkpoint is published; one is at the end always."""
     keep_last: Annotated[int, Field(ge=1)] = 2
     """Checkpoints kept besides the best."""
@@ -100,17 +99,9 @@ class RunConfig(Config):
     """What to learn from, and what to be scored on."""
     train: TrainConfig
     """How."""
-    workers: Annotated[int, Field(ge=1)] = 1
-    """Processes that tokenise."""
-    cache: str | None = None
-    """Folder of token caches; by default .cache in the run folder's parent."""
 
     @model_validator(mode="after")
     def _has_a_tokenizer(self) -> "RunConfig":
         if self.tokenizer is None and not isinstance(self.model, FromFolder):
             raise ValueError("a new model needs a tokenizer, like {kind: wordpiece, vocab_size: 8000}")
         return self
-
-
-Resume = Literal["auto", "never"] | Path
-"""Go on from the newest whole checkpoint of the run folder, from none, or from this one."""

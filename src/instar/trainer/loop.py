@@ -1,10 +1,9 @@
 """The training loop."""
 
-from contextlib import closing
-
 import torch
 
 from instar.core import seeds
+from instar.data.prefetch import Prefetch
 from instar.data.stream import Stream
 from instar.trainer.callback import Callback
 from instar.trainer.runtime import Runtime
@@ -12,16 +11,18 @@ from instar.trainer.state import TrainState
 from instar.trainer.step import StepLimits, optimizer_step
 
 
-def fit(state: TrainState, stream: Stream, callback: Callback, runtime: Runtime, limits: StepLimits) -> None:
+def fit(
+    state: TrainState, stream: Stream, callback: Callback, runtime: Runtime, limits: StepLimits, *, ahead: int = 0
+) -> None:
     """Train until the budget is spent or a callback asks to stop.
 
     Where a run stopped and where it would be after a restart are the same: the batch, the
-    masks and the dropout of step n depend on (seed, n) only.
+    masks and the dropout of step n depend on (seed, n) only. `ahead` steps are gathered early.
     """
     state.network.train()
     callback.fit_started(state)
     try:
-        with closing(stream.steps(start=state.counters.samples)) as batches:
+        with Prefetch(stream.steps(start=state.counters.samples), ahead) as batches:
             while not state.is_done():
                 torch.manual_seed(seeds.derive(state.seed, "dropout", state.step, runtime.rank))
                 batch = state.task.prepare(next(batches), state.moment())

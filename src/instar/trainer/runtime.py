@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -93,11 +94,11 @@ class Runtime:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
 
-    def gather(self, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def gather(self, rows: NDArray[Any]) -> NDArray[Any]:
         """The rows of all ranks, uneven as they may be, in the order of ranks."""
         if self.world_size == 1:
             return rows
-        parts: list[np.ndarray | None] = [None] * self.world_size  # type: ignore[type-arg]
+        parts: list[NDArray[Any] | None] = [None] * self.world_size
         distributed.all_gather_object(parts, rows)
         return np.concatenate([part for part in parts if part is not None])
 

@@ -25,4 +25,4 @@ class WarmupStableDecay(Warmed):
         begun = overall - (1 - decay)
         if decay == 0 or begun <= 0:
             return 1.0
-        return self.floor + (1 - self.floor) * (1 - min(1.0, begun / decay) ** 0.5)
+        return float(self.floor + (1 - self.floor) * (1 - min(1.0, begun / decay) ** 0.5))

@@ -31,7 +31,7 @@ class ProgressBar(Callback):
         if self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
             self._bar = Progress(*columns, TimeRemainingColumn(), console=self.console)
-            self._bar.add_task("training", total=1.0, completed=self._begun)
+            self._bar.update(self._bar.add_task("training", total=1.0), completed=self._begun)
             self._bar.start()
 
     def step_ended(self, state: TrainState, result: StepResult) -> None:

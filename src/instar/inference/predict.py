@@ -1,0 +1,159 @@
+"""What a network says of texts, one answer a text, in order.
+
+Shape letters: T tokens, D documents, M places, C classes, V vocabulary, K best answers.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from instar.core.errors import DataError
+from instar.data import Batch
+from instar.data.tokenizer import Tokenizer
+from instar.inference.evaluate import evaluation_mode
+from instar.model import Forward, Network
+from instar.task import TaskLike
+
+MASK_WORD = "[MASK]"
+_TEXTS_AHEAD = 512
+_BEST = 5
+
+Row = dict[str, Any]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """Answers by task: a label; the best fills of each [MASK]; or how likely a text is.
+
+    A text longer than the network takes is cut off at its end, and its row says so; a text without
+    a token has a row that says so and no answer.
+    """
+
+    network: Network
+    task: TaskLike
+    tokenizer: Tokenizer
+    device: torch.device
+    label_names: Sequence[str] | None = None
+    label_kind: str = "none"
+    max_length: int | None = None
+    batch_tokens: int = 8192
+
+    @torch.no_grad()
+    def rows(self, texts: Iterable[str]) -> Iterator[Row]:
+        """One row for each text, in their order."""
+        remaining = iter(texts)
+        first = 0
+        while ahead := list(islice(remaining, _TEXTS_AHEAD)):
+            with evaluation_mode(self.network):
+                yield from ({"row": first + place, **row} for place, row in enumerate(self._answers(ahead)))
+            first += len(ahead)
+
+    def _answers(self, texts: list[str]) -> list[Row]:
+        encoded = [self._ids(text) for text in texts]
+        rows: list[Row] = [{"truncated": True} if cut else {} for _, cut in encoded]
+        longest_first = sorted(range(len(texts)), key=lambda place: -len(encoded[place][0]))
+        full = [place for place in longest_first if len(encoded[place][0]) > self._num_added]
+        for place in set(longest_first) - set(full):
+            rows[place]["skipped"] = "the text has no token"
+        while full:
+            total = np.cumsum([len(encoded[place][0]) for place in full])
+            taken = max(1, int(np.searchsorted(total, self.batch_tokens, side="right")))
+            chosen, full = full[:taken], full[taken:]
+            for place, row in zip(chosen, self._judge([encoded[place][0] for place in chosen]), strict=True):
+                rows[place] |= row
+        return rows
+
+    @property
+    def _num_added(self) -> int:
+        return 0 if self.task.head == "causal_lm" else 2
+
+    def _ids(self, text: str) -> tuple[Ids, bool]:
+        """Ids with special tokens, and whether the text was cut."""
+        pieces = [text] if self.task.head != "masked_lm" else text.split(MASK_WORD)
+        parts: list[int] = []
+        for number, encoded in enumerate(self.tokenizer.encode_batch(pieces)):
+            parts += [self._special("mask_id")] if number else []
+            parts += encoded.ids.tolist()
+        room = None if self.max_length is None else self.max_length - self._num_added
+        is_cut = room is not None and len(parts) > room
+        parts = parts[:room]
+        if self._num_added:
+            parts = [self._special("cls_id"), *parts, self._special("sep_id")]
+        return np.asarray(parts, dtype=np.int64), is_cut
+
+    def _special(self, name: str) -> int:
+        number = getattr(self.tokenizer, name)
+        if number is None:
+            raise DataError(f"the tokenizer has no {name.removesuffix('_id')} token, and this task needs it")
+        return int(number)
+
+    def _judge(self, documents: list[Ids]) -> Iterator[Row]:
+        batch = _packed(documents)
+        if self.task.head == "classify":
+            said = self.network(batch.to(self.device)).logits_MV().float().cpu()
+            yield from (self._label(logits_C) for logits_C in said)
+        elif self.task.head == "causal_lm":
+            yield from self._likelihoods(batch)
+        else:
+            yield from self._fills(batch)
+
+    def _label(self, logits_C: torch.Tensor) -> Row:
+        names = self.label_names
+        if names is None:
+            return {"prediction": float(logits_C[0])}
+        if self.label_kind == "many":
+            chances = torch.sigmoid(logits_C).tolist()
+            chosen = [name for name, chance in zip(names, chances, strict=True) if chance > 0.5]
+            return {"prediction": chosen, "probabilities": dict(zip(names, chances, strict=True))}
+        chances_C = torch.softmax(logits_C, dim=-1)
+        best = int(chances_C.argmax())
+        return {
+            "prediction": names[best],
+            "probability": float(chances_C[best]),
+            "probabilities": dict(zip(names, chances_C.tolist(), strict=True)),
+        }
+
+    def _likelihoods(self, batch: Batch) -> Iterator[Row]:
+        """Sum of log likelihoods (nats) of each document's tokens but the first."""
+        has_next_T = np.ones(batch.num_tokens, dtype=np.bool_)
+        has_next_T[np.asarray(batch.boundaries[1:]) - 1] = False
+        read_M = torch.from_numpy(np.flatnonzero(has_next_T))
+        said: Forward = self.network(batch.to(self.device).reading(read_M.to(self.device)))
+        nll_M = said.cross_entropy(batch.ids_T[read_M + 1].to(self.device)).nll_M.double().cpu()
+        for part_M in nll_M.split([length - 1 for length in batch.lengths]):
+            yield {"log_likelihood": -float(part_M.sum()), "tokens": len(part_M)}
+
+    def _fills(self, batch: Batch) -> Iterator[Row]:
+        read_M = (batch.ids_T == self._special("mask_id")).nonzero()[:, 0]
+        said: Forward = self.network(batch.to(self.device).reading(read_M.to(self.device)))
+        best = torch.softmax(said.logits_MV().float(), dim=-1).topk(min(_BEST, self.tokenizer.vocab_size), dim=-1)
+        chances_MK, ids_MK = best.values.cpu(), best.indices.cpu()
+        for first, last in zip(batch.boundaries[:-1], batch.boundaries[1:], strict=True):
+            ids = batch.ids_T[first:last].clone()
+            mine = ((read_M >= first) & (read_M < last)).nonzero()[:, 0]
+            ids[read_M[mine] - first] = ids_MK[mine, 0]
+            yield {
+                "filled": self.tokenizer.decode(ids.tolist()),
+                "fills": [self._choices(chances_MK[place], ids_MK[place]) for place in mine.tolist()],
+            }
+
+    def _choices(self, chances_K: torch.Tensor, ids_K: torch.Tensor) -> list[Row]:
+        tokens = self.tokenizer.tokens(ids_K.tolist())
+        pairs = zip(tokens, chances_K.tolist(), strict=True)
+        return [{"token": token, "probability": chance} for token, chance in pairs]
+
+
+def _packed(documents: list[Ids]) -> Batch:
+    none_D = np.zeros(len(documents), dtype=np.int64)
+    return Batch(
+        ids_T=torch.from_numpy(np.concatenate(documents)),
+        lengths=tuple(map(len, documents)),
+        samples_D=none_D,
+        epochs_D=none_D,
+    )

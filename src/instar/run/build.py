@@ -1,0 +1,100 @@
+"""From a run's config to everything that training needs: the one-way street."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from instar.core.budget import Budget
+from instar.core.errors import ConfigError
+from instar.data.samples import Samples
+from instar.model import Network, build_network
+from instar.model.config import FromConfig, FromFolder, ModelConfig
+from instar.objective import Objective
+from instar.run.config import RunConfig, TrainConfig
+from instar.run.corpus import Corpus, Splits
+from instar.task import Classify, TaskLike
+from instar.trainer import Runtime, TrainState
+from instar.trainer.average import WeightAverage
+
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+_PROBLEMS: Mapping[str, ProblemType] = {
+    "class": "single_label_classification",
+    "many": "multi_label_classification",
+    "number": "regression",
+}
+
+
+def make_network(config: RunConfig, corpus: Corpus, task: TaskLike, saved: Path | None = None) -> Network:
+    """The run's network: new, from the folder it begins from, or from the checkpoint `saved` of the run itself."""
+    model: ModelConfig = config.model
+    if saved is not None:
+        model = FromFolder(path=str(saved), dropout=config.model.dropout)
+    elif isinstance(model, FromConfig) and model.max_length is None and config.data.max_length:
+        model = model.model_copy(update={"max_length": config.data.max_length})
+    classifies = task.head == "classify"
+    network = build_network(
+        model,
+        head=task.head,
+        tokenizer=corpus.tokenizer,
+        num_labels=corpus.num_labels if classifies else None,
+        problem_type=_PROBLEMS[corpus.train.label_kind] if classifies else None,
+        pooling=config.task.pooling if isinstance(config.task, Classify) else None,
+        seed=config.seed,
+    )
+    longest = config.data.max_length
+    if network.max_length is not None and longest is not None and longest > network.max_length:
+        raise ConfigError(
+            [f"data.max_length: wanted at most {network.max_length}, the positions this model has; got {longest}"]
+        )
+    if config.train.checkpoint_activations:
+        network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return network
+
+
+def make_state(config: RunConfig, splits: Splits, network: Network, task: TaskLike, runtime: Runtime) -> TrainState:
+    """The state before the first step."""
+    objective = Objective(network, config.objective)
+    if config.train.compile:
+        objective.network.model.compile()
+    module = runtime.wrap(objective)
+    average = config.train.average
+    return TrainState(
+        seed=config.seed,
+        network=network,
+        module=module,
+        optimizer=config.train.optimizer.build(network.named_parameters()),
+        schedule=config.train.schedule,
+        task=task,
+        budget=config.train.budget,
+        totals=totals(config.train, len(splits.train), tokens_per_sample(splits.train)),
+        scaler=torch.amp.GradScaler(runtime.device.type, enabled=config.train.precision == "fp16"),
+        average=None if average is None else WeightAverage(network, average.decay),
+    )
+
+
+def tokens_per_sample(samples: Samples) -> float:
+    """Mean length, from all samples or from a thousand spread evenly over them."""
+    chosen = np.linspace(0, len(samples) - 1, num=min(len(samples), 1000)).astype(np.int64)
+    return float(samples.lengths(chosen).mean())
+
+
+def totals(train: TrainConfig, num_samples: int, mean_length: float) -> dict[str, float]:
+    """How long the run is in each unit: exact in the budget's own, an estimate in the others."""
+    per_step = float(train.batch_samples or max(1.0, (train.batch_tokens or 0) / mean_length))
+    budget: Budget = train.budget
+    samples = {
+        "steps": budget.amount * per_step,
+        "epochs": budget.amount * num_samples,
+        "samples": budget.amount,
+        "tokens": budget.amount / mean_length,
+    }[budget.unit]
+    found = {
+        "samples": samples,
+        "epochs": samples / num_samples,
+        "tokens": samples * mean_length,
+        "steps": max(1.0, samples / per_step),
+    }
+    return found | {budget.unit: budget.amount}

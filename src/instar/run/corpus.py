@@ -1,0 +1,119 @@
+"""From a run's data section to tokens, and from tokens to the samples of each split."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from instar.core.errors import ConfigError
+from instar.data.cache import TokenCache, build_cache
+from instar.data.config import DataConfig, Split
+from instar.data.fingerprint import source_fingerprint
+from instar.data.samples import Cut, Samples
+from instar.data.source import Source
+from instar.data.tokenizer import Tokenizer, TokenizerConfig, build_tokenizer
+from instar.model.config import FromFolder
+from instar.run.config import RunConfig
+from instar.task import CausalLM, Classify
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """What a run learns from and is scored on, as tokens."""
+
+    tokenizer: Tokenizer
+    train: TokenCache
+    evaluation: TokenCache | Split | None
+    test: TokenCache | None
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the classes; None where labels are numbers, or where there are none."""
+        return self.train.label_names
+
+    @property
+    def num_labels(self) -> int | None:
+        """Outputs of a classifier's head; None where the data have no labels."""
+        if self.train.label_kind == "none":
+            return None
+        return 1 if self.label_names is None else len(self.label_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The samples of each split, none longer than the model takes."""
+
+    train: Samples
+    evaluation: Samples | None
+    test: Samples | None
+
+
+def build_corpus(config: RunConfig, tell: Tell, saved: Path | None = None) -> Corpus:
+    """Tokenise every split, each once for all runs with the same content.
+
+    `saved` is a checkpoint whose tokenizer is taken instead of making one.
+    """
+    tokenizer = Tokenizer.load(saved) if saved is not None else _tokenizer(config, tell)
+    data = config.data
+    labels = config.task.labels if isinstance(config.task, Classify) else None
+
+    def cached(source: Source, known: Sequence[str] | None) -> TokenCache:
+        return build_cache(source, tokenizer, data.cache_folder(), labels=known, processes=data.processes)
+
+    train = cached(data.train, labels)
+    if isinstance(config.task, Classify) and train.label_kind == "none":
+        raise ConfigError(["data.train.label: the task classify needs labels; name the column that holds them"])
+    evaluation = (
+        data.eval if data.eval is None or isinstance(data.eval, Split) else cached(data.eval, train.label_names)
+    )
+    test = None if data.test is None else cached(data.test, train.label_names)
+    return Corpus(tokenizer=tokenizer, train=train, evaluation=evaluation, test=test)
+
+
+def cut_corpus(config: RunConfig, corpus: Corpus, max_length: int | None) -> Splits:
+    """The samples of each split; `max_length` is what the model takes, where the run does not say less."""
+    cut = Cut(
+        layout="decoder" if isinstance(config.task, CausalLM) else "encoder",
+        max_length=config.data.max_length or max_length,
+        too_long=config.data.too_long,
+        overlap=config.data.overlap,
+    )
+
+    def samples(cache: TokenCache | None) -> Samples | None:
+        return None if cache is None else Samples(cache, corpus.tokenizer, cut)
+
+    train = Samples(corpus.train, corpus.tokenizer, cut)
+    if isinstance(corpus.evaluation, Split):
+        train, evaluation = train.split(corpus.evaluation.fraction, corpus.evaluation.seed)
+        return Splits(train=train, evaluation=evaluation, test=samples(corpus.test))
+    return Splits(train=train, evaluation=samples(corpus.evaluation), test=samples(corpus.test))
+
+
+def _tokenizer(config: RunConfig, tell: Tell) -> Tokenizer:
+    if config.tokenizer is not None:
+        return learnt_tokenizer(config.tokenizer, config.data, tell)
+    if not isinstance(config.model, FromFolder):
+        raise ConfigError(["tokenizer: a new model needs one, like {kind: wordpiece, vocab_size: 8000}"])
+    return Tokenizer.load(Path(config.model.path))
+
+
+def learnt_tokenizer(config: TokenizerConfig, data: DataConfig, tell: Tell) -> Tokenizer:
+    """The tokenizer of a config on the training data, learnt once and kept beside the token caches."""
+    cache = data.cache_folder()
+    named = {"config": config.model_dump(mode="json"), "source": source_fingerprint(data.train, cache)}
+    key = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:24]
+    folder = cache / f"tokenizer-{key}"
+    if not folder.is_dir():
+        tell(f"tokenizer: learning {config.kind} from the training data")
+        temporary = cache / f".tmp-{folder.name}-{os.getpid()}"
+        build_tokenizer(config, data.train.texts).save(temporary)
+        try:
+            temporary.rename(folder)
+        except OSError:  # another process was first; both learnt the same
+            shutil.rmtree(temporary, ignore_errors=True)
+    return Tokenizer.load(folder)

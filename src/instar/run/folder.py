@@ -1,0 +1,96 @@
+"""The run folder: where it is, whose it is, and what it holds beside the checkpoints."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from instar.checkpoint.disk import disk_errors, replace_bytes
+from instar.config.dump import dump
+from instar.config.load import Loaded, load
+from instar.core.errors import CheckpointError, ConfigError, InputMissingError, OutputError
+from instar.core.rundir import RunFolder
+from instar.run.config import RunConfig
+
+FREE = (
+    "output",
+    "data.processes",
+    "data.cache",
+    "train.budget",
+    "train.micro_tokens",
+    "train.device",
+    "train.threads",
+    "train.log_every",
+    "train.eval_every",
+    "train.save_every",
+    "train.keep_last",
+    "train.best_metric",
+    "train.early_stopping",
+    "train.prefetch",
+    "train.tensorboard",
+)
+"""Keys that may change when a run goes on: they cannot change what was trained so far."""
+
+
+def run_folder(run_file: Path, config: RunConfig, output: Path | None) -> RunFolder:
+    """Where a run's files go: the command line's word, the run file's, or runs/NAME for NAME.yaml."""
+    return RunFolder(output or Path(config.output or f"runs/{run_file.stem}"))
+
+
+def run_hash(config: RunConfig) -> str:
+    """Equal for two runs that make the same curve as far as both go."""
+    return hashlib.sha256(json.dumps(_bound(config), sort_keys=True).encode()).hexdigest()
+
+
+def claim(run: RunFolder, loaded: Loaded[RunConfig]) -> None:
+    """Write the resolved run file; OutputError if the folder holds a run that trained otherwise."""
+    if run.run_file.is_file():
+        before = _bound(read_run_file(run.run_file))
+        now = _bound(loaded.value)
+        differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        if differing:
+            shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing[:3])
+            raise OutputError(
+                f"{run.path}: holds another run ({shown}); choose another --output, or delete this folder"
+            )
+    elif run.checkpoints():
+        raise OutputError(f"{run.path}: holds checkpoints and no run.yaml; choose another --output")
+    with disk_errors(run.run_file):
+        replace_bytes(run.run_file, dump(loaded).encode())
+
+
+def run_of(checkpoint: Path) -> RunConfig:
+    """The run that a checkpoint was made by."""
+    if not checkpoint.is_dir():
+        raise InputMissingError(f"{checkpoint}: no such folder; give a checkpoint, like runs/NAME/checkpoint-500")
+    run_file = checkpoint / "run.yaml"
+    if not run_file.is_file():
+        newest = RunFolder(checkpoint).checkpoints()
+        hint = f"; did you mean {newest[-1][1]}?" if newest else "; give a checkpoint, like runs/NAME/checkpoint-500"
+        raise CheckpointError(f"{checkpoint}: is no checkpoint of instar (there is no run.yaml in it){hint}")
+    return read_run_file(run_file)
+
+
+def read_run_file(path: Path) -> RunConfig:
+    """A resolved run file; CheckpointError if it is damaged."""
+    try:
+        return load(path, RunConfig).value
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: is not the run file that was written: {error}") from error
+
+
+def _bound(config: RunConfig) -> dict[str, Any]:
+    """Dotted key -> value of everything that the curve depends on."""
+    found: dict[str, Any] = {}
+
+    def walk(value: Any, key: str) -> None:
+        if key in FREE:
+            return
+        if isinstance(value, dict):
+            for name, part in value.items():
+                walk(part, f"{key}.{name}" if key else name)
+        else:
+            found[key] = value
+
+    walk(config.model_dump(mode="json", by_alias=True), "")
+    return found

@@ -1,0 +1,211 @@
+"""Puts a run together, as it was at a checkpoint or at its beginning."""
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from instar.core.rundir import RunFolder
+from instar.data.samples import Samples
+from instar.data.stream import Stream
+from instar.inference.evaluate import Evaluator
+from instar.inference.preview import Preview
+from instar.model.config import FromFolder
+from instar.model.speed import use_fast_cpu
+from instar.run.build import make_network, make_state
+from instar.run.config import RunConfig
+from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
+from instar.run.folder import run_hash
+from instar.trainer import Callback, Callbacks, Runtime, StepLimits, TrainState, fit
+from instar.trainer.callbacks.checkpoint import Checkpoint
+from instar.trainer.callbacks.early_stop import EarlyStop
+from instar.trainer.callbacks.evaluate import Evaluate
+from instar.trainer.callbacks.interval import Due
+from instar.trainer.callbacks.log import Log
+from instar.trainer.callbacks.non_finite import NonFinite
+from instar.trainer.callbacks.progress import ProgressBar
+from instar.trainer.callbacks.sample import Sample
+from instar.trainer.callbacks.signals import Signals
+from instar.trainer.callbacks.tensorboard import TensorBoard
+from instar.trainer.snapshot import Identity, Snapshot
+
+PREVIEW_ROWS = 4
+EVALUATION_TOKENS = 8192
+"""Tokens scored at once where the run does not bound its micro-batches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """All that one run is made of."""
+
+    state: TrainState
+    stream: Stream
+    callbacks: Callbacks
+    runtime: Runtime
+    limits: StepLimits
+    ahead: int
+
+    def fit(self) -> None:
+        """Train until the budget is spent or somebody asks to stop."""
+        fit(self.state, self.stream, self.callbacks, self.runtime, self.limits, ahead=self.ahead)
+
+
+def prepare(
+    config: RunConfig,
+    folder: RunFolder,
+    runtime: Runtime,
+    start: Path | None,
+    *,
+    console: Console,
+    extra: Sequence[Callback] = (),
+) -> Run:
+    """Everything the run needs; taken back from the checkpoint `start` if there is one."""
+    _set_up_cpu(config, runtime)
+    corpus = build_corpus(config, console.print, start)
+    task = config.task.build(corpus.tokenizer)
+    network = make_network(config, corpus, task, start)
+    splits = cut_corpus(config, corpus, network.max_length)
+    state = make_state(config, splits, network, task, runtime)
+    parts = Parts(config=config, folder=folder, corpus=corpus, splits=splits, state=state, runtime=runtime)
+    callbacks = parts.callbacks(console, extra)
+    if start is not None:
+        parts.snapshot(callbacks).restore(start)
+    elif network.loaded.folder is not None:
+        console.print(str(network.loaded))
+    limits = StepLimits(micro_tokens=config.train.micro_tokens, max_norm=config.train.max_norm or float("inf"))
+    return Run(
+        state=state,
+        stream=make_stream(config, splits.train),
+        callbacks=callbacks,
+        runtime=runtime,
+        limits=limits,
+        ahead=config.train.prefetch,
+    )
+
+
+def make_stream(config: RunConfig, train: Samples) -> Stream:
+    """The run's optimizer steps, ending exactly where a budget of samples or epochs ends."""
+    budget = config.train.budget
+    per_unit = {"samples": 1, "epochs": len(train)}.get(budget.unit)
+    return Stream(
+        train,
+        seed=config.seed,
+        batch_tokens=config.train.batch_tokens,
+        batch_samples=config.train.batch_samples,
+        max_samples=None if per_unit is None else round(budget.amount * per_unit),
+    )
+
+
+def _set_up_cpu(config: RunConfig, runtime: Runtime) -> None:
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    if runtime.device.type == "cpu":
+        use_fast_cpu()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What callbacks and checkpoints of one run are made from."""
+
+    config: RunConfig
+    folder: RunFolder
+    corpus: Corpus
+    splits: Splits
+    state: TrainState
+    runtime: Runtime
+
+    def callbacks(self, console: Console, extra: Sequence[Callback]) -> Callbacks:
+        """The run's callbacks in the order that events reach them."""
+        train, runtime = self.config.train, self.runtime
+        held: list[Callbacks] = []  # the checkpoint saves the state of all callbacks, itself among them
+
+        def write(place: Path) -> None:
+            self.snapshot(held[0]).write(place)
+
+        chosen: list[Callback] = [
+            Signals(runtime),
+            NonFinite(train.on_non_finite, runtime),
+            Log(self.folder.metrics, train.log_every, runtime, counts_correct=self.corpus.train.label_kind != "number"),
+        ]
+        if self.splits.evaluation is not None:
+            chosen.append(Evaluate(self._evaluate, Due(train.eval_every, runtime)))
+            chosen.append(Sample(self.folder.samples, self._preview(), runtime))
+        if train.early_stopping is not None:
+            chosen.append(EarlyStop(train.early_stopping))
+        save_due = Due(train.save_every, runtime)
+        chosen.append(
+            Checkpoint(
+                self.folder,
+                write,
+                save_due,
+                keep_last=train.keep_last,
+                best_metric=train.best_metric,
+                warn=console.print,
+            )
+        )
+        if runtime.is_main:
+            chosen.append(ProgressBar(console))
+        if train.tensorboard and runtime.is_main:
+            chosen.append(TensorBoard(self.folder.path / "tensorboard"))
+        held.append(Callbacks([*chosen, *extra]))
+        return held[0]
+
+    def snapshot(self, callback: Callback) -> Snapshot:
+        """What a checkpoint of this run holds."""
+        model = self.config.model
+        parent = Path(model.path) if isinstance(model, FromFolder) else None
+        packages = ("instar", "torch", "transformers", "tokenizers", "numpy")
+        identity = Identity(
+            run_hash=run_hash(self.config),
+            data_fingerprint=self.corpus.train.fingerprint,
+            tokenizer_fingerprint=self.corpus.tokenizer.fingerprint,
+            parent=parent if parent is not None and parent.is_dir() else None,
+            versions={"python": platform.python_version()} | {name: version(name) for name in packages},
+        )
+        return Snapshot(state=self.state, callback=callback, identity=identity, write_companions=self._companions)
+
+    def _companions(self, place: Path) -> None:
+        self.corpus.tokenizer.save(place)
+        copyfile(self.folder.run_file, place / "run.yaml")
+
+    def _evaluate(self) -> dict[str, Any]:
+        evaluation, runtime = self.splits.evaluation, self.runtime
+        if evaluation is None:
+            raise ValueError("there is nothing to evaluate on")
+        evaluator = Evaluator(
+            network=self.state.network,
+            task=self.state.task,
+            seed=self.config.seed,
+            device=runtime.device,
+            label_names=self.corpus.label_names,
+            gather=runtime.gather,
+        )
+        size = self.config.train.micro_tokens or EVALUATION_TOKENS
+        batches = evaluation.batches(size, rank=runtime.rank, shares=runtime.world_size)
+        return {"split": "eval", **evaluator.scores(batches)}
+
+    def _preview(self) -> Callable[[], Any]:
+        preview = Preview(
+            network=self.state.network,
+            task=self.state.task,
+            tokenizer=self.corpus.tokenizer,
+            seed=self.config.seed,
+            label_names=self.corpus.label_names,
+        )
+        evaluation = self.splits.evaluation
+        if evaluation is None:
+            raise ValueError("there is nothing to preview")
+        rows = np.arange(min(PREVIEW_ROWS, len(evaluation)))
+        return partial(_rows_of, preview, evaluation, rows)
+
+
+def _rows_of(preview: Preview, samples: Any, rows: Any) -> Any:
+    return preview.rows(samples.gather(rows, np.zeros_like(rows)))

@@ -1,0 +1,104 @@
+"""`train`: from a run file to a run folder."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from instar.checkpoint import protocol
+from instar.checkpoint.lock import RunLock
+from instar.checkpoint.values import read_lines
+from instar.config.load import load
+from instar.core.errors import CheckpointError, InputMissingError, InterruptedRunError, PreemptedError, UsageError
+from instar.core.rundir import RunFolder
+from instar.run.config import RunConfig
+from instar.run.folder import claim, run_folder
+from instar.run.prepare import Run, prepare
+from instar.trainer import Callback, Runtime
+from instar.trainer.callbacks.signals import INTERRUPTED, PREEMPTED
+
+
+def train(
+    run_file: Path,
+    overrides: Sequence[str] = (),
+    *,
+    resume: str = "auto",
+    output: Path | None = None,
+    extra: Sequence[Callback] = (),
+) -> dict[str, Any]:
+    """Train what the run file says, from where the run folder is; returns what came of it.
+
+    Raises PreemptedError or InterruptedRunError once it has saved, when a signal asked it to leave.
+    """
+    loaded = load(run_file, RunConfig, overrides)
+    folder = run_folder(run_file, loaded.value, output)
+    runtime = Runtime.start(loaded.value.train.device, loaded.value.train.precision)
+    console = Console(stderr=True, quiet=not runtime.is_main, highlight=False)
+    held: AbstractContextManager[None] = RunLock.acquire(folder) if runtime.is_main else nullcontext()
+    with held:
+        if runtime.is_main:
+            claim(folder, loaded)
+            protocol.clean(folder)
+        runtime.barrier()
+        start = _start(folder, resume, runtime, console)
+        run = prepare(loaded.value, folder, runtime, start, console=console, extra=extra)
+        run.fit()
+    if runtime.is_main:
+        _leave_if_asked(run, folder)
+    summary = _summary(run, folder)
+    runtime.leave(0)
+    return summary
+
+
+def _start(folder: RunFolder, resume: str, runtime: Runtime, console: Console) -> Path | None:
+    """The checkpoint to go on from; every rank finds the same, for the main one has cleared the damaged."""
+    if resume == "auto":
+        found = protocol.newest(folder, warn=console.print) if runtime.is_main else None
+        runtime.barrier()
+        return found if runtime.is_main else protocol.newest(folder, quarantine=False)
+    if resume == "never":
+        if folder.checkpoints():
+            raise UsageError(
+                f"--resume never: {folder.path} holds checkpoints, and a run never overwrites another; "
+                "choose another --output, or delete the folder"
+            )
+        return None
+    path = Path(resume)
+    if not path.is_dir():
+        raise InputMissingError(f"--resume: wanted auto, never or a checkpoint folder; there is no folder {path}")
+    protocol.verify(path)
+    if path.parent.resolve() == folder.path.resolve() and runtime.is_main:
+        step = next(number for number, place in folder.checkpoints() if place.name == path.name)
+        for left in protocol.set_aside_after(folder, step):
+            console.print(f"{left}: lies after {path.name}; moved to quarantine")
+    runtime.barrier()
+    return path
+
+
+def _leave_if_asked(run: Run, folder: RunFolder) -> None:
+    place = f"saved at step {run.state.step} in {folder.path}; the same command goes on"
+    if run.state.stop_reason == PREEMPTED:
+        raise PreemptedError(f"asked to leave (SIGTERM): {place}")
+    if run.state.stop_reason == INTERRUPTED:
+        raise InterruptedRunError(f"interrupted: {place}")
+
+
+def _summary(run: Run, folder: RunFolder) -> dict[str, Any]:
+    """What came of the run: counters, the last scores of each split, and the newest checkpoint."""
+    checkpoints = folder.checkpoints()
+    if not checkpoints:
+        raise CheckpointError(f"{folder.path}: the run ended without a checkpoint; is another process deleting there?")
+    summary: dict[str, Any] = {
+        "run": str(folder.path),
+        "checkpoint": str(checkpoints[-1][1]),
+        **vars(run.state.counters),
+    }
+    summary["stopped"] = run.state.stop_reason or "budget spent"
+    last = {record["split"]: record for record in read_lines(folder.metrics)}
+    for split, record in last.items():
+        for name in ("loss", "perplexity", "masked_accuracy", "accuracy", "f1", "matthews", "spearman"):
+            if record.get(name) is not None:
+                summary[f"{split}_{name}"] = record[name]
+    return summary
