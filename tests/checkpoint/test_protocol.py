@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instar.checkpoint import manifest
@@ -235,6 +235,7 @@ def test_a_file_system_that_refuses_is_said(run: RunFolder, save: Save, monkeypa
         save(1)
 
 
+@settings(max_examples=25)
 @given(
     st.dictionaries(st.from_regex(r"[a-z]{1,3}(/[a-z]{1,3})?\.x", fullmatch=True), st.binary(max_size=20), max_size=5)
 )

@@ -2,6 +2,8 @@
 
 import hashlib
 import stat
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,18 +15,17 @@ FORMAT = "instar-checkpoint"
 VERSION = 1
 
 
-def describe(folder: Path, name: str, digests: dict[str, str] | None = None) -> bytes:
-    """The manifest of the files in `folder`, which is to be called `name`.
-
-    `digests` spares the hashing of files whose SHA-256 is known. CheckpointError for anything that is no plain file.
-    """
-    known = digests or {}
-    files = {
-        path: {"sha256": known.get(path) or sha256(folder / path), "size": size}
-        for path, size in plain_files(folder).items()
-        if path != NAME
-    }
+def describe(sizes: dict[str, int], digests: dict[str, str], name: str) -> bytes:
+    """The manifest of files of these sizes and digests in a folder that is to be called `name`."""
+    files = {path: {"sha256": digests[path], "size": size} for path, size in sizes.items()}
     return to_json({"files": files, "format": FORMAT, "name": name, "version": VERSION})
+
+
+def hash_files(folder: Path, paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(path, SHA-256) of each file, in order, as far as they are asked for; two at a time, off the caller's thread."""
+    names = list(paths)
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="hash") as pool:
+        yield from zip(names, pool.map(lambda path: sha256(folder / path), names), strict=True)
 
 
 def sha256(path: Path) -> str:
@@ -73,8 +74,8 @@ def _verify(folder: Path, *, hashes: bool) -> dict[str, Any]:
             raise CheckpointError(f"{folder}: {path} is not in {NAME}; move it out of the checkpoint")
         if present[path] != wanted[path]["size"]:
             raise CheckpointError(f"{folder}: {path} has {present[path]:,} bytes, not {wanted[path]['size']:,}")
-    for path, entry in wanted.items() if hashes else ():
-        if sha256(folder / path) != entry["sha256"]:
+    for path, digest in hash_files(folder, wanted) if hashes else ():
+        if digest != wanted[path]["sha256"]:
             raise CheckpointError(f"{folder}: {path} has other content than was written (SHA-256 differs)")
     return manifest
 

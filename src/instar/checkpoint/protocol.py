@@ -8,6 +8,7 @@ So a folder called `checkpoint-N` is never being written and never being deleted
 import logging
 import os
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,11 +52,16 @@ def _mark() -> str:
 
 
 def _seal(folder: Path, name: str) -> None:
+    sizes = manifest.plain_files(folder)
     mode = folder.stat().st_mode & 0o666  # what the umask wants; safetensors leaves files for the owner alone
-    for path in manifest.plain_files(folder):
+    for path in sizes:
         (folder / path).chmod(mode)
-        sync_file(folder / path)
-    write_bytes(folder / manifest.NAME, manifest.describe(folder, name))
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sync") as pool:  # while the disk works, we hash
+        synced = [pool.submit(sync_file, folder / path) for path in sizes]
+        digests = dict(manifest.hash_files(folder, sizes))
+        for file in synced:
+            file.result()
+    write_bytes(folder / manifest.NAME, manifest.describe(sizes, digests, name))
     for subfolder in (path for path in folder.rglob("*") if path.is_dir()):
         sync_folder(subfolder)
     sync_folder(folder)

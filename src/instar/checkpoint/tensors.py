@@ -29,8 +29,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, on the CPU; CheckpointError names a file that is missing or damaged."""
+    """The tensors of a file, on the CPU, in memory of their own; CheckpointError names a missing or damaged file."""
     try:
-        return load_file(path)
+        # a file that stays mapped could change, or shrink and kill the process, while the run goes on
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: is not a whole safetensors file: {error}") from error
