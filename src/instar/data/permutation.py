@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from instar.core.seeds import scramble
 
-_ROUNDS = 10
+_ROUNDS, _ROUNDS_OF_SMALL = 6, 12
 MAX_SIZE = 1 << 62
 
 
@@ -22,8 +22,9 @@ def permute(index_N: NDArray[np.integer], size: int, key: int) -> NDArray[np.int
     if size == 1:
         return words_N.astype(np.int64)
     bits = max(2, (size - 1).bit_length())
+    rounds = _ROUNDS if bits >= 16 else _ROUNDS_OF_SMALL
     with np.errstate(over="ignore"):
-        keys_R = scramble(np.uint64(key) + np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+        keys_R = scramble(np.uint64(key) + np.arange(1, rounds + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
         words_N = _mix(words_N, bits, keys_R)
         outside = np.flatnonzero(words_N >= np.uint64(size))
         while outside.size:
