@@ -1,23 +1,21 @@
 """From a model section to a network: fresh, or from a folder."""
 
-import logging
 from typing import Any, Literal
 
 import torch
 
 from instar.core.errors import ConfigError
 from instar.core.seeds import derive
-from instar.model import attention
 from instar.model.architecture import Vocabulary, architecture, position_offset
 from instar.model.classes import model_class
 from instar.model.config import FromConfig, FromFolder
 from instar.model.dropout import swap_dropout
+from instar.model.gather import gather_last_layer
 from instar.model.heads import OutputHead, classifier_head, default_pooling, language_head
 from instar.model.initialise import initialise
 from instar.model.load import load_model
 from instar.model.network import LoadReport, Network
-
-log = logging.getLogger(__name__)
+from instar.model.packing import notice, pack_model
 
 Head = Literal["masked_lm", "causal_lm", "classify"]
 Pooling = Literal["first", "mean", "last"]
@@ -73,12 +71,15 @@ def _empty(hf_config: Any, head: Head, seed: int) -> Any:
 
 def _wrap(model: Any, head: Head, pooling: Pooling | None) -> Network:
     family = model.config.model_type
+    model.eval()
     parts: OutputHead | None = classifier_head(model) if head == "classify" else language_head(model)
     offset = position_offset(family, model.config.pad_token_id)
-    attention.register()
-    is_packed = parts is not None
-    if is_packed:
-        model.set_attn_implementation(attention.NAME)
+    is_packed = parts is not None and pack_model(model, offset)
+    if parts is None:
+        notice(f"{family}: its {head} head is not known, so it runs whole on padded rows (slower, same results)")
+    elif not is_packed:
+        notice(f"{family}: it cannot run on packed rows, so it runs on padded ones (slower, same results)")
     swap_dropout(model)
+    gathers = is_packed and gather_last_layer(model)
     pooled = (pooling or default_pooling(model)) if head == "classify" else None
-    return Network(model, head=parts, pooling=pooled, is_packed=is_packed, position_offset=offset, can_gather=False)
+    return Network(model, head=parts, pooling=pooled, is_packed=is_packed, position_offset=offset, can_gather=gathers)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from instar.model.attention import Pack
 from instar.model.cross_entropy import Scores
+from instar.model.gather import MOST_READ
 from instar.model.heads import OutputHead, dense_cross_entropy
 
 
@@ -135,7 +136,8 @@ class Network(nn.Module):
         self.model.save_pretrained(folder)
 
     def _packed(self, batch: PackedRow, read_M: Tensor | None, layers: Sequence[int]) -> dict[int, Tensor]:
-        gathers = self.can_gather and read_M is not None and tuple(layers) == (-1,)
+        few = read_M is not None and 0 < len(read_M) <= MOST_READ * len(batch.ids_T)
+        gathers = self.can_gather and few and tuple(layers) == (-1,)
         pack = Pack(batch.lengths, batch.ids_T.device, read_M if gathers else None)
         deeper = tuple(layers) != (-1,)
         output = self.model.base_model(

@@ -105,6 +105,11 @@ class Pack:
         places = [read - start for read, start in zip(within, self.boundaries_D[:-1], strict=True)]
         return _layout(self, places, query_is_key=False)
 
+    def read(self, x_TH: Tensor) -> Tensor:
+        """The read rows of (1, T, H)."""
+        assert self.read_M is not None
+        return x_TH.index_select(1, self.read_M)
+
     def mask(self, number: int, group: Group, *, causal: bool, window: int | None, read: bool) -> Tensor | None:
         """What is added to a group's scores, (D or 1, Q or 1, K) float32, or None where all may be seen."""
         key = (number, causal, window, read)
