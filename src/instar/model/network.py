@@ -131,6 +131,19 @@ class Network(nn.Module):
             hidden = {layer: _mean_DH(hidden_TH, batch.lengths) for layer, hidden_TH in hidden.items()}
         return Forward(hidden, self.head)
 
+    def checkpoint_activations(self) -> None:
+        """Keep only each layer's input for the backward pass, and compute the rest again: less memory, more time."""
+        enable = getattr(self.model, "activation_checkpointing_enable", None)  # named otherwise before 5.23
+        options = {"use_reentrant": False}
+        if enable is None:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+        else:
+            enable(options)
+
+    def compile_body(self, **options: Any) -> None:
+        """Compile the model's body (for a GPU; on a CPU it costs more than it gives)."""
+        self.model.base_model.compile(**options)
+
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors, as Transformers loads them."""
         self.model.save_pretrained(folder)
