@@ -25,10 +25,11 @@ def source_like(known: Source, path: Path, *, labelled: bool) -> Source:
         if isinstance(known, ColumnSource) and not labelled:
             changes["label"] = None
         if isinstance(known, Text) and not labelled:
-            changes["documents"] = "line"
+            changes["separation"] = "line"
         return known.model_copy(update=changes)
     if not issubclass(kind, ColumnSource):
-        return Text(path=str(path), documents="line") if kind is Text else kind(path=str(path))
+        options = {"documents": "line"} if kind is Text else {}
+        return kind.model_validate({"path": str(path), **options})
     columns: dict[str, object] = {}
     if isinstance(known, ColumnSource):
         columns = {"text": known.text, "label_kind": known.label_kind, "label_separator": known.label_separator}

@@ -51,11 +51,11 @@ class ProgressBar(Callback):
     def evaluated(self, state: TrainState, scores: Mapping[str, Any]) -> None:
         shown = {name: value for name, value in scores.items() if isinstance(value, float)}
         line = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        self.console.print(f"step {state.step}  {scores.get('split', 'eval')}: {line}", highlight=False)
+        self.console.print(f"step {state.step}  {scores.get('split', 'eval')}: {line}", soft_wrap=True, highlight=False)
 
     def saved(self, state: TrainState, folder: Path) -> None:
         if self._bar is None and state.is_done():
-            self.console.print(f"saved {folder}", highlight=False)
+            self.console.print(f"saved {folder}", soft_wrap=True, highlight=False)
 
     def fit_failed(self, state: TrainState, error: BaseException) -> None:
         self.fit_ended(state)
