@@ -93,7 +93,10 @@ def _edit_manifest(folder: Path, other: Path, chance: random.Random) -> None:
 
 
 def _link(folder: Path, other: Path, chance: random.Random) -> None:
-    path = folder / chance.choice([*FILES, "tokenizer"])
+    path = folder / chance.choice([*FILES, "tokenizer", "one-more"])
+    if path.name == "one-more":
+        path.symlink_to(other / "state.json")
+        return
     target = folder.parent / f"target-{path.name}"
     if path.is_dir():
         shutil.copytree(path, target, dirs_exist_ok=True)
