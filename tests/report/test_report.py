@@ -72,6 +72,18 @@ def test_a_resumed_run_counts_each_step_once(tmp_path: Path) -> None:
     assert read_run(tmp_path).series("loss", "train") == Series((1, 2, 3), (5.0, 4.0, 3.0))
 
 
+def test_training_accuracy_of_masked_tokens_shares_its_figure(tmp_path: Path) -> None:
+    lines = [
+        {"step": 1, "split": "train", "accuracy": 0.25},
+        {"step": 1, "split": "eval", "masked_accuracy": 0.5},
+        {"step": 1, "split": "test", "accuracy": 0.75},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = read_run(tmp_path)
+    assert [run.series("masked_accuracy", split).values for split in run.splits()] == [(0.25,), (0.5,), ()]
+    assert run.series("accuracy", "test").values == (0.75,)
+
+
 def test_a_torn_line_is_left_out_and_others_are_counted(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(
         b'{"step": 1, "loss": 2.5}\n\xff\xfe\n[1, 2]\n{"loss": 1}\n{"step": -4}\n{"step": true}\n'

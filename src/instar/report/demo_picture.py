@@ -29,8 +29,8 @@ def build_demo_picture(
 ) -> Path:
     """Write a PNG: on the left `metric` over steps with its floor and the step of the kill, on the right a text.
 
-    The text is the run's newest filled-in sample. Raises InputMissingError where the run has neither
-    measurements of `metric` nor samples.
+    The text is the run's newest filled-in samples, one below the other. Raises InputMissingError where the run
+    has neither measurements of `metric` nor samples.
     """
     record = read_run(run)
     texts = shown_samples(record).filled
@@ -49,7 +49,7 @@ def build_demo_picture(
         style_axes(left, LIGHT)
         _draw_learning(left, record, metric)
         _mark(left, floor, floor_name, kill_step)
-        _draw_text(right, LIGHT, texts[0] if texts else None)
+        _draw_text(right, LIGHT, _joined(texts))
     write_file(output, render(figure, "png"))
     return output
 
@@ -82,10 +82,20 @@ def _mark(axes: "Axes", floor: float | None, floor_name: str, kill_step: int | N
         axes.legend(loc="lower right", labelcolor=LIGHT.ink, fontsize=10, framealpha=0.9, edgecolor="none")
 
 
-def _draw_text(axes: "Axes", theme: Theme, text: FilledText | None) -> None:
+def _joined(texts: Sequence[FilledText]) -> FilledText:
+    """As many of the texts as there is room for, each on a line of its own; at least the first."""
+    tokens: list[ShownToken] = []
+    for text in texts:
+        if tokens and len(tokens) + len(text.tokens) > MAX_LETTERS // 2:
+            break
+        tokens += [*([ShownToken("\n", "given")] if tokens else []), *text.tokens]
+    return FilledText(tuple(tokens), is_cut=False)
+
+
+def _draw_text(axes: "Axes", theme: Theme, text: FilledText) -> None:
     """Letters on a grid; a hidden letter has a box whose shade is its probability, a wrong guess shows itself."""
     axes.set_axis_off()
-    if text is None:
+    if not text.tokens:
         axes.text(0, 0.5, "no sample was logged", color=theme.faint)
         return
     letters = _letters(text.tokens)
