@@ -94,10 +94,8 @@ def test_files_that_are_no_text(tmp_path: Path, data: bytes, said: str) -> None:
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_bombs_stop_early(tmp_path: Path, kind: str) -> None:
-    if kind == "gzip":
-        packed = gzip.compress(b"\n" * (64 << 20), 9)
-    else:
-        packed = zstd(b"\n" * (64 << 20))
+    plain = b"\n" * (64 << 20)
+    packed = gzip.compress(plain) if kind == "gzip" else zstd(plain)
     path = write(tmp_path / "a", packed)
     started = time.process_time()
     with pytest.raises(DataError, match="decompression bomb"):
@@ -236,7 +234,8 @@ def test_any_bytes_are_read_or_refused_politely(
             for document in source.documents():
                 assert isinstance(document.text, str)
         except InstarError as error:
-            assert str(path) in str(error)
+            told = str(error)
+            assert str(path) in told  # noqa: PT017 (most inputs are refused, some are read)
 
 
 def test_kinds_are_file_names() -> None:

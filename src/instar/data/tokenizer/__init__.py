@@ -35,7 +35,7 @@ TokenizerConfig = Annotated[
 
 
 def build_tokenizer(config: TokenizerConfig, texts: Texts) -> Tokenizer:
-    """Make or load a tokenizer; equal texts and options give an equal one.
+    """Make or load a tokenizer; equal texts and options give an equal one (unigram: nearly equal).
 
     `texts` is called for a fresh iterator where the kind learns from the data; nothing is read otherwise.
     """

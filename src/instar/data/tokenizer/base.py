@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from instar.core.errors import DataError, InputMissingError
 from instar.data.tokenizer.codec import Codec, Encoded, Specials
 from instar.data.tokenizer.fast import FastCodec
@@ -26,8 +28,9 @@ class Tokenizer:
     are plain text: data cannot forge them.
     """
 
-    def __init__(self, codec: Codec, specials: Specials) -> None:
+    def __init__(self, codec: Codec, specials: Specials, layout: Layout | None = None) -> None:
         self.codec = codec
+        self._layout = layout
         self.specials = specials
         self.vocab_size = codec.vocab_size
         ids = {name: codec.number(text) for name, text in specials.named().items()}
@@ -42,6 +45,8 @@ class Tokenizer:
         self.bos_id = ids.get("bos")
         self.eos_id = ids.get("eos")
         self.special_ids = frozenset(number for number in ids.values() if number is not None)
+        self._forbidden = np.zeros(self.vocab_size, dtype=np.bool_)
+        self._forbidden[list(self.special_ids - {self.unk_id})] = True
         self.fingerprint = self._fingerprint()
 
     def _fingerprint(self) -> str:
@@ -55,7 +60,11 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
         """Ids and ends of each text; no special tokens are added."""
-        return self.codec.encode(texts)
+        encoded = self.codec.encode(texts)
+        if isinstance(self.codec, FastCodec) and self.unk_id is not None:
+            for one in encoded:  # a Unigram vocabulary holds its special tokens as pieces
+                one.ids[self._forbidden[one.ids]] = self.unk_id
+        return encoded
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are left out."""
@@ -72,8 +81,10 @@ class Tokenizer:
         Overlapping k-mers have no such form: only instar reads them.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        layout = layout or self._layout
         own = {
             "format": _FORMAT,
+            "layout": layout,
             "codec": self.codec.kind,
             "options": self.codec.options(),
             "specials": self.specials.named(),
@@ -131,7 +142,7 @@ class Tokenizer:
             own = json.loads((folder / OWN_FILE).read_text(encoding="utf-8"))
             if own["format"] != _FORMAT:
                 raise DataError(f"{folder / OWN_FILE}: format {own['format']} is not read by this version of instar")
-            loaded = cls(_codec(own, folder), Specials.of(own["specials"]))
+            loaded = cls(_codec(own, folder), Specials.of(own["specials"]), own["layout"])
         except DataError:
             raise
         except Exception as error:  # the tokenizers library raises plain Exception

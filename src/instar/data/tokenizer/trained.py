@@ -21,7 +21,7 @@ _PIECE = 1 << 16
 class Made(Config):
     """A tokenizer that instar makes: tokens 0 to 4 are [PAD] [UNK] [CLS] [SEP] [MASK]."""
 
-    end_of_text: str | None = Field(default=None, min_length=1)
+    end_of_text: str | None = Field(default=None, pattern=r"^[<\[].*[A-Za-z0-9].*[>\]]$")
     """A token of its own (number 5) that begins and ends a text, such as <|endoftext|>; none: [CLS] and [SEP] do."""
 
 
@@ -32,6 +32,12 @@ class Trained(Made):
     """Words at most, special tokens included."""
     sample: int = Field(default=200_000_000, ge=1)
     """Characters that it learns from: the first ones of the data."""
+
+    def finish(self, backend: Any) -> Tokenizer:
+        """The tokenizer of a trained backend, special tokens declared."""
+        tokens, specials = trained_specials(self.end_of_text)
+        backend.add_special_tokens(tokens)
+        return Tokenizer(FastCodec(backend.to_str()), specials)
 
 
 def read_sample(texts: Texts, characters: int) -> Iterator[str]:
@@ -48,12 +54,10 @@ def read_sample(texts: Texts, characters: int) -> Iterator[str]:
 
 
 def train(config: Trained, backend: Any, trainer: Any, texts: Texts) -> Tokenizer:
-    """Train in one thread, so that equal texts give an equal tokenizer."""
-    tokens, specials = trained_specials(config.end_of_text)
+    """Train in one thread: with several the library adds in an order of its own."""
     with _one_thread():
         backend.train_from_iterator(read_sample(texts, config.sample), trainer=trainer)
-    backend.add_special_tokens(tokens)
-    return Tokenizer(FastCodec(backend.to_str()), specials)
+    return config.finish(backend)
 
 
 @contextmanager

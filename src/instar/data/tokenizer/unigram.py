@@ -8,7 +8,11 @@ from instar.data.tokenizer.trained import Texts, Trained, train
 
 
 class Unigram(Trained):
-    """The likeliest cut into pieces of a learned vocabulary; blanks are part of the pieces."""
+    """The likeliest cut into pieces of a learned vocabulary; blanks are part of the pieces.
+
+    The library learns it in an order of its own: equal texts give nearly, not exactly, equal pieces.
+    A run keeps the one it learnt.
+    """
 
     kind: Literal["unigram"] = "unigram"
 
