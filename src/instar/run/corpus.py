@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from instar.core.errors import ConfigError
+from instar.core.errors import ConfigError, DataError
 from instar.data.cache import TokenCache, build_cache
 from instar.data.config import DataConfig, Split
 from instar.data.fingerprint import source_fingerprint
@@ -108,12 +108,17 @@ def learnt_tokenizer(config: TokenizerConfig, data: DataConfig, tell: Tell) -> T
     named = {"config": config.model_dump(mode="json"), "source": source_fingerprint(data.train, cache)}
     key = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache / f"tokenizer-{key}"
-    if not folder.is_dir():
-        tell(f"tokenizer: learning {config.kind} from the training data")
-        temporary = cache / f".tmp-{folder.name}-{os.getpid()}"
-        build_tokenizer(config, data.train.texts).save(temporary)
+    if folder.is_dir():
         try:
-            temporary.rename(folder)
-        except OSError:  # another process was first; both learnt the same
-            shutil.rmtree(temporary, ignore_errors=True)
+            return Tokenizer.load(folder)
+        except DataError as error:
+            tell(f"{error}; it is learnt anew")
+            shutil.rmtree(folder)
+    tell(f"tokenizer: learning {config.kind} from the training data")
+    temporary = cache / f".tmp-{folder.name}-{os.getpid()}"
+    build_tokenizer(config, data.train.texts).save(temporary)
+    try:
+        temporary.rename(folder)
+    except OSError:  # another process was first; both learnt the same
+        shutil.rmtree(temporary, ignore_errors=True)
     return Tokenizer.load(folder)

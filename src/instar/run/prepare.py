@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from instar.checkpoint.disk import sync_file
 from instar.core.rundir import RunFolder
 from instar.data.samples import Samples
 from instar.data.stream import Stream
@@ -68,7 +69,7 @@ def prepare(
     extra: Sequence[Callback] = (),
 ) -> Run:
     """Everything the run needs; taken back from the checkpoint `start` if there is one."""
-    _set_up_cpu(config, runtime)
+    set_up_cpu(config, runtime)
     corpus = build_corpus(config, console.print, start)
     task = config.task.build(corpus.tokenizer)
     network = make_network(config, corpus, task, start)
@@ -104,7 +105,8 @@ def make_stream(config: RunConfig, train: Samples) -> Stream:
     )
 
 
-def _set_up_cpu(config: RunConfig, runtime: Runtime) -> None:
+def set_up_cpu(config: RunConfig, runtime: Runtime) -> None:
+    """Threads as the run asks, and what makes a CPU fast."""
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     if runtime.device.type == "cpu":
@@ -173,6 +175,7 @@ class Parts:
         return Snapshot(state=self.state, callback=callback, identity=identity, write_companions=self._companions)
 
     def _companions(self, place: Path) -> None:
+        sync_file(self.folder.metrics)  # a checkpoint counts on the lines before it
         self.corpus.tokenizer.save(place)
         copyfile(self.folder.run_file, place / "run.yaml")
 

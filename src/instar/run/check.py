@@ -1,0 +1,171 @@
+"""`check`: everything short of training."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from instar.config.load import load
+from instar.data import Batch
+from instar.data.samples import Samples
+from instar.data.stream import Stream
+from instar.data.tokenizer import Tokenizer
+from instar.run.build import make_network, make_state
+from instar.run.config import RunConfig
+from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
+from instar.run.folder import run_folder
+from instar.run.prepare import make_stream, set_up_cpu
+from instar.task import Moment
+from instar.trainer import Runtime, StepLimits, TrainState, optimizer_step
+
+NUM_SAMPLES = 3
+_SHOWN_TOKENS = 24
+_TIMED_STEPS = 2
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A run put together on the side, and thrown away."""
+
+    config: RunConfig
+    corpus: Corpus
+    splits: Splits
+    state: TrainState
+    stream: Stream
+    runtime: Runtime
+
+
+def check(run_file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What the run would be made of: samples with inputs and targets, sizes, and estimates of memory and time.
+
+    Builds the tokenizer and the token cache, which the run then uses; makes two steps of a network that
+    is thrown away, to time them; writes nothing into the run folder.
+    """
+    config = load(run_file, RunConfig, overrides).value
+    checked = _put_together(config)
+    first = next(checked.stream.steps(start=0))
+    samples = list(_samples(checked, first))
+    seconds = _seconds_per_step(checked)
+    num_parameters = checked.state.network.num_parameters
+    steps = checked.state.totals["steps"]
+    return {
+        "run": str(run_folder(run_file, config, None).path),
+        "task": config.task.kind,
+        "samples": samples,
+        "parameters": num_parameters,
+        "vocabulary": checked.corpus.tokenizer.vocab_size,
+        "data": {name: split.report for name, split in _named(checked.splits)},
+        "tokens": checked.corpus.train.report,
+        "steps": round(steps),
+        "epochs": round(checked.state.totals["epochs"], 3),
+        "tokens_per_step": first.num_tokens,
+        "device": str(checked.runtime.device),
+        "memory_gb": round(_memory(num_parameters, first.num_tokens, config) / 1e9, 3),
+        "checkpoint_gb": round(3 * _FLOAT_BYTES * num_parameters / 1e9, 3),
+        "free_disk_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
+        "seconds_per_step": round(seconds, 4),
+        "estimated_seconds": round(seconds * steps, 1),
+    }
+
+
+def _put_together(config: RunConfig) -> Checked:
+    runtime = Runtime.start(config.train.device, config.train.precision)
+    set_up_cpu(config, runtime)
+    corpus = build_corpus(config, Console(stderr=True, highlight=False).print)
+    task = config.task.build(corpus.tokenizer)
+    network = make_network(config, corpus, task)
+    splits = cut_corpus(config, corpus, network.max_length)
+    state = make_state(config, splits, network, task, runtime)
+    stream = make_stream(config, splits.train)
+    return Checked(config=config, corpus=corpus, splits=splits, state=state, stream=stream, runtime=runtime)
+
+
+def _named(splits: Splits) -> Iterator[tuple[str, Samples]]:
+    for name, samples in (("train", splits.train), ("eval", splits.evaluation), ("test", splits.test)):
+        if samples is not None:
+            yield name, samples
+
+
+def _samples(checked: Checked, first: Batch) -> Iterator[dict[str, Any]]:
+    """The first few documents of the first step: what the network sees, and what it is to say."""
+    prepared = checked.state.task.prepare(first, Moment(seed=checked.config.seed, step=0, progress=0.0))
+    for document in range(min(NUM_SAMPLES, len(prepared))):
+        one = prepared.select([document])
+        tokenizer: Tokenizer = checked.corpus.tokenizer
+        row: dict[str, Any] = {
+            "sample": int(one.samples_D[0]),
+            "tokens": one.num_tokens,
+            "input": tokenizer.tokens(one.ids_T[:_SHOWN_TOKENS].tolist()),
+        }
+        yield row | {"targets": _targets(checked, one)}
+
+
+def _targets(checked: Checked, one: Batch) -> Any:
+    if one.read_M is None or one.target_M is None:
+        return None
+    if checked.state.task.answer == "tokens":
+        shown = one.read_M < _SHOWN_TOKENS
+        tokens = checked.corpus.tokenizer.tokens(one.target_M[shown].tolist())
+        return dict(zip(one.read_M[shown].tolist(), tokens, strict=True))
+    names = checked.corpus.label_names
+    target = one.target_M[0]
+    if names is None:
+        return float(target)
+    if target.ndim:
+        return [name for name, is_set in zip(names, target.tolist(), strict=True) if is_set]
+    return names[int(target)]
+
+
+def _seconds_per_step(checked: Checked) -> float:
+    """Of the second of two real steps; the first warms up."""
+    limits = StepLimits(micro_tokens=checked.config.train.micro_tokens)
+    checked.state.network.train()
+    batches = checked.stream.steps(start=0)
+    seconds = 0.0
+    for _ in range(_TIMED_STEPS):
+        batch = next(batches, None)
+        if batch is None:
+            break
+        started = time.perf_counter()
+        prepared = checked.state.task.prepare(batch, checked.state.moment())
+        result = optimizer_step(checked.state, prepared, checked.runtime, limits)
+        float(result.grad_norm)
+        seconds = time.perf_counter() - started
+        checked.state.counters.add(prepared)
+    return seconds
+
+
+def _memory(num_parameters: int, tokens_per_step: int, config: RunConfig) -> float:
+    """Bytes of weights, gradients, two moments, and 34 a token, layer and width (Korthikanti et al. 2022, eq. 1)."""
+    weights = 4 * _FLOAT_BYTES * num_parameters
+    layers = getattr(config.model, "num_layers", None) or 12
+    width = getattr(config.model, "hidden_size", None) or 768
+    at_once = min(tokens_per_step, config.train.micro_tokens or tokens_per_step)
+    per_token = 2 * width if config.train.checkpoint_activations else 34 * width
+    return float(weights + at_once * layers * per_token)
+
+
+def describe(found: dict[str, Any]) -> Iterator[str]:
+    """The same for a person: samples side by side, then figures."""
+    for sample in found["samples"]:
+        yield f"sample {sample['sample']} ({sample['tokens']} tokens)"
+        yield "  input   " + " ".join(sample["input"])
+        targets = sample["targets"]
+        if isinstance(targets, dict):
+            targets = "  ".join(f"{place}: {token}" for place, token in targets.items())
+        yield f"  targets {targets}"
+    for name, report in found["data"].items():
+        told = ", ".join(f"{value:,} {key}" for key, value in report.items() if value)
+        yield f"{name}: {told}"
+    yield (
+        f"{found['parameters']:,} parameters; {found['steps']:,} steps of about {found['tokens_per_step']:,} tokens "
+        f"({found['epochs']} epochs) on {found['device']}"
+    )
+    yield f"memory about {found['memory_gb']} GB"
+    yield f"a checkpoint {found['checkpoint_gb']} GB; free on the disk {found['free_disk_gb']} GB"
+    yield f"time about {found['estimated_seconds'] / 60:.1f} minutes at {found['seconds_per_step']} s a step"
