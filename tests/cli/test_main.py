@@ -87,8 +87,12 @@ def test_every_verb_has_help_with_examples():
         assert len(verb.__code__.co_varnames[: verb.__code__.co_argcount]) <= 7
 
 
-def test_a_closed_pipe_is_silent():
-    command = subprocess.Popen([*INSTAR, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+WRITES = "import sys, instar.cli.app; instar.cli.app.app = lambda *a, **k: sys.stdout.write('x'); instar.cli.main([])"
+
+
+@pytest.mark.parametrize("command", [[*INSTAR, "--help"], [sys.executable, "-c", WRITES]])
+def test_a_closed_pipe_is_silent(command):
+    command = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     command.stdout.close()
     assert command.stderr.read() == b""
     command.stderr.close()

@@ -249,6 +249,13 @@ def test_refused(text, words):
     assert time.process_time() - start < 2
 
 
+def test_a_fault_of_the_yaml_is_not_told_twice():
+    assert problems(SMALL + "speed: &x fast\nname: *x\n") == [
+        "text:3: wanted a plain value; got the anchor '&x': anchors are not read",
+        "text:4: wanted a value; got the alias '*x': write the value out",
+    ]
+
+
 def test_an_alias_bomb_fails_fast():
     bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
     start = time.process_time()
