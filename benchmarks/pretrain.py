@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ class Measured:
 
 def main() -> None:
     """Compare, print the table, and keep it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the side that is running ends with the frame
     options = _options()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
