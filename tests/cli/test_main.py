@@ -91,7 +91,8 @@ WRITES = "import sys, instar.cli.app; instar.cli.app.app = lambda *a, **k: sys.s
 
 
 @pytest.mark.parametrize("command", [[*INSTAR, "--help"], [sys.executable, "-c", WRITES]])
-def test_a_closed_pipe_is_silent(command):
+def test_a_closed_pipe_is_silent(command, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     command = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     command.stdout.close()
     assert command.stderr.read() == b""
