@@ -50,20 +50,22 @@ KINDS = [(False, None), (True, None), (False, 3), (True, 3)]
 
 @pytest.mark.parametrize("way", [attend, grouped_sdpa, lambda q, k, v, p, o: GroupedAttention.apply(q, k, v, (p, o))])
 @pytest.mark.parametrize(("causal", "window"), KINDS)
-@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize(("read", "heads"), [(False, 2), (True, 2), (False, 1)])
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=9), seed=st.integers(0, 99))
 @settings(max_examples=8, deadline=None)
-def test_ways_agree(way, causal, window, read, lengths, seed):
-    pack, tensors = case(lengths, read=read, seed=seed)
+def test_ways_agree(way, causal, window, read, heads, lengths, seed):  # noqa: PLR0917  pytest fills them
+    pack, tensors = case(lengths, read=read, heads=heads, seed=seed)
     options = Options(scale=0.3, dropout=0.0, causal=causal, window=window, read=read)
     wanted = reference(*tensors, pack, options)
     got = way(*tensors, pack, options)
+    before = [x.detach().clone() for x in tensors]
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
     upstream = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(seed))
     for mine, theirs in zip(
         torch.autograd.grad(got, tensors, upstream), torch.autograd.grad(wanted, tensors, upstream), strict=True
     ):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(x, kept_one) for x, kept_one in zip(tensors, before, strict=True))
 
 
 @pytest.mark.parametrize(("causal", "window"), KINDS)
@@ -145,7 +147,8 @@ def test_only_plain_dropouts_are_replaced():
 
 
 @pytest.mark.parametrize(
-    ("causal", "window", "wanted"), [(False, None, (-1, -1)), (True, None, (-1, 0)), (True, 4, (3, 0)), (False, 4, (3, 3))]
+    ("causal", "window", "wanted"),
+    [(False, None, (-1, -1)), (True, None, (-1, 0)), (True, 4, (3, 0)), (False, 4, (3, 3))],
 )
 def test_window_for_the_kernel(causal, window, wanted):
     assert window_size(Options(1.0, 0.0, causal=causal, window=window, read=False)) == wanted
@@ -169,7 +172,7 @@ def test_kernel_is_chosen_for_what_it_can_do(monkeypatch):
     def whole(**changed):
         return Options(**({"scale": 1.0, "dropout": 0.0, "causal": False, "window": None, "read": False} | changed))
 
-    monkeypatch.setattr(varlen, "_kernel", lambda: object())
+    monkeypatch.setattr(varlen, "_kernel", object)
     monkeypatch.setattr(varlen, "_takes_window", lambda: True)
     assert can_use_kernel(OnGpu(), whole(window=5, causal=True))
     assert can_use_kernel(OnGpu(), whole(read=True))
@@ -181,7 +184,7 @@ def test_kernel_is_chosen_for_what_it_can_do(monkeypatch):
     assert not can_use_kernel(OnGpu(), whole(window=5))
 
 
-def emulated(q, k, v, queries_D, keys_D, max_q, max_k, **options):
+def emulated(q, k, v, queries_D, keys_D, max_q, max_k, **options):  # noqa: PLR0917  torch's order
     """The kernel's contract, by SDPA, document by document."""
     assert max_q <= max(int(n) for n in keys_D.diff())
     assert queries_D.dtype == keys_D.dtype == torch.int32
@@ -196,7 +199,7 @@ def emulated(q, k, v, queries_D, keys_D, max_q, max_k, **options):
 @pytest.mark.parametrize("read", [False, True])
 @pytest.mark.parametrize("has_window", [True, False])
 def test_the_kernel_gets_what_it_expects(monkeypatch, read, has_window):
-    def without_window(q, k, v, queries_D, keys_D, max_q, max_k, is_causal):
+    def without_window(q, k, v, queries_D, keys_D, max_q, max_k, is_causal):  # noqa: PLR0917
         assert not is_causal
         return emulated(q, k, v, queries_D, keys_D, max_q, max_k)
 

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.model.helpers import assert_same_gradients, mean_loss, network, prepared, stock
 
 from instar.model import cross_entropy
 from instar.model.cross_entropy import linear_cross_entropy
-from tests.model.helpers import assert_same_gradients, mean_loss, network, prepared, stock
 
 
 def tensors(places: int, vocab: int, *, bias: bool, seed: int = 0):
@@ -42,7 +42,9 @@ def test_equals_dense(places, bias, weighting):
     torch.testing.assert_close(scores.nll_M, dense, rtol=1e-5, atol=1e-6)
     assert torch.equal(scores.correct_M, logits.argmax(1) == target)
     for got, wanted in zip(
-        gradients(reduce(scores.nll_M), hidden, weight, offset), gradients(reduce(dense), hidden, weight, offset), strict=True
+        gradients(reduce(scores.nll_M), hidden, weight, offset),
+        gradients(reduce(dense), hidden, weight, offset),
+        strict=True,
     ):
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from tests.model.helpers import (
     CAUSAL,
     FAMILIES,
@@ -91,7 +90,9 @@ def test_order_of_documents_does_not_matter(family, head):
         torch.testing.assert_close(second[place], first[number], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "modernbert", "llama", "qwen2", "mistral"])
+@pytest.mark.parametrize(
+    "family", ["bert", "roberta", "distilbert", "electra", "modernbert", "llama", "qwen2", "mistral"]
+)
 def test_gathering_the_last_layer_changes_nothing(family):
     head = "masked_lm" if family in MASKED else "causal_lm"
     ours = network(family, head)

@@ -1,6 +1,7 @@
 """Attention in groups of near-equal length, with dropout: plain products over blocks that fit the cache.
 
-Probabilities are computed again in the backward pass, so that no score outlives its block.
+Probabilities of small groups are kept for the backward pass; those of large ones are computed again, so that memory
+grows with the tokens and not with their square.
 Shape letters: H heads, T tokens, P slots, B blocks (documents x heads), Q queries, K keys, D width of a head.
 """
 
@@ -22,6 +23,10 @@ SHORT = 192
 """Keys up to which a block's products are too small for oneDNN's set-up."""
 
 
+Chunk = tuple[slice, Tensor, Tensor | None]
+"""Which blocks, their probabilities, and which of those dropout keeps."""
+
+
 class GroupedAttention(torch.autograd.Function):
     """Attention of q (1, H, M, D) over k, v (1, H, T, D) inside documents; returns (1, M, H, D)."""
 
@@ -33,6 +38,7 @@ class GroupedAttention(torch.autograd.Function):
         q_PHD = _slots(q, layout.query_slots_P)
         k_PHD, v_PHD = (_slots(x, layout.key_slots_P) for x in (k, v))
         out_PHD = torch.empty_like(q_PHD)
+        made: dict[int, tuple[Tensor, ...]] = {}
         for number, group in enumerate(layout.groups):
             mask = pack.mask(number, group, causal=options.causal, window=options.window, read=options.read)
             with _products(group):
@@ -41,16 +47,20 @@ class GroupedAttention(torch.autograd.Function):
                 for part, weights, keep in _weights(q_BQD * options.scale, k_BKD, mask, options, seed + number):
                     seen = weights if keep is None else scaled(weights, keep, keep_scale(options.dropout))
                     torch.bmm(seen, v_BKD[part], out=out_BQD[part])
+                    if len(weights) == len(q_BQD):
+                        made[number] = (weights,) if keep is None else (weights, keep)
             _store(group, out_BQD, out_PHD, queries=True)
-        ctx.save_for_backward(q_PHD, k_PHD, v_PHD)
-        ctx.options, ctx.pack, ctx.seed = options, pack, seed
+        ctx.save_for_backward(q_PHD, k_PHD, v_PHD, *(tensor for kept_ones in made.values() for tensor in kept_ones))
+        ctx.options, ctx.pack, ctx.seed, ctx.made = options, pack, seed, tuple(made)
         places = layout.query_places_M
         return (out_PHD if places is None else out_PHD.index_select(0, places))[None]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q_PHD, k_PHD, v_PHD = ctx.saved_tensors
+        q_PHD, k_PHD, v_PHD, *rest = ctx.saved_tensors
         options, pack = ctx.options, ctx.pack
+        size = 2 if options.dropout else 1
+        made = {number: tuple(rest[place * size : (place + 1) * size]) for place, number in enumerate(ctx.made)}
         layout: Layout = pack.read_layout if options.read else pack.all_layout
         grad_PHD = grads[0][0]
         if layout.query_places_M is not None:
@@ -59,7 +69,13 @@ class GroupedAttention(torch.autograd.Function):
         for number, group in enumerate(layout.groups):
             mask = pack.mask(number, group, causal=options.causal, window=options.window, read=options.read)
             with _products(group):
-                results = _group_backward(group, (grad_PHD, q_PHD, k_PHD, v_PHD), mask, options, ctx.seed + number)
+                q_BQD, k_BKD, v_BKD = _blocks(group, q_PHD, k_PHD, v_PHD)
+                blocks = (q_BQD * options.scale, k_BKD, v_BKD, _block(group, grad_PHD, queries=True))
+                if number in made:
+                    chunks = _whole(*made[number])
+                else:
+                    chunks = _weights(blocks[0], blocks[1], mask, options, ctx.seed + number)
+                results = _group_backward(blocks, chunks, options)
             for target, result, queries in zip(moved, results, (True, False, False), strict=True):
                 _store(group, result, target, queries=queries)
         dq = _unslot(moved[0], layout.query_places_M)
@@ -68,30 +84,31 @@ class GroupedAttention(torch.autograd.Function):
 
 
 def _group_backward(
-    group: Group, tensors: tuple[Tensor, ...], mask: Tensor | None, options: Options, seed: int
+    blocks: tuple[Tensor, Tensor, Tensor, Tensor], chunks: Iterator[Chunk], options: Options
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grad_PHD, q_PHD, k_PHD, v_PHD = tensors
-    q_BQD, k_BKD, v_BKD = _blocks(group, q_PHD, k_PHD, v_PHD)
-    grad_BQD = _block(group, grad_PHD, queries=True)
-    scaled_BQD = q_BQD * options.scale
+    """Gradients of a group's scaled q, its k and its v, those of q already scaled back."""
+    q_BQD, k_BKD, v_BKD, grad_BQD = blocks
     dq_BQD, dk_BKD, dv_BKD = (torch.empty_like(x) for x in (q_BQD, k_BKD, v_BKD))
-    for part, weights, keep in _weights(scaled_BQD, k_BKD, mask, options, seed):
+    for part, weights, keep in chunks:
         seen = weights if keep is None else scaled(weights, keep, keep_scale(options.dropout))
         torch.bmm(seen.transpose(1, 2), grad_BQD[part], out=dv_BKD[part])
         dseen = torch.bmm(grad_BQD[part], v_BKD[part].transpose(1, 2))
         dweights = dseen if keep is None else scaled(dseen, keep, keep_scale(options.dropout))
         dscores = torch._softmax_backward_data(dweights, weights, -1, weights.dtype)
         torch.bmm(dscores, k_BKD[part], out=dq_BQD[part])
-        torch.bmm(dscores.transpose(1, 2), scaled_BQD[part], out=dk_BKD[part])
+        torch.bmm(dscores.transpose(1, 2), q_BQD[part], out=dk_BKD[part])
     return dq_BQD.mul_(options.scale), dk_BKD, dv_BKD
 
 
-def _weights(
-    q_BQD: Tensor, k_BKD: Tensor, mask: Tensor | None, options: Options, seed: int
-) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
-    """For each chunk of blocks: which, their probabilities, and which of those dropout keeps."""
+def _whole(weights: Tensor, keep: Tensor | None = None) -> Iterator[Chunk]:
+    """Probabilities that were kept, as the one chunk they were."""
+    yield slice(0, len(weights)), weights, keep
+
+
+def _weights(q_BQD: Tensor, k_BKD: Tensor, mask: Tensor | None, options: Options, seed: int) -> Iterator[Chunk]:
+    """The probabilities of scaled queries, chunk by chunk; a function of its arguments."""
     blocks, queries, keys = q_BQD.shape[0], q_BQD.shape[1], k_BKD.shape[1]
-    heads = blocks if mask is None else blocks // mask.shape[0] if mask.shape[0] > 1 else blocks
+    heads = blocks if mask is None else blocks // mask.shape[0]
     step = max(1, CHUNK // (queries * keys))
     if mask is not None and mask.shape[0] > 1:
         step = max(heads, step // heads * heads)

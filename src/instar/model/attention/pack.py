@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-WASTE = 0.15
+WASTE = 0.3
 """Share of a group's slots that padding may take."""
 
 
