@@ -16,6 +16,7 @@ from instar.core.errors import DataError
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
 from instar.inference.evaluate import evaluation_mode
+from instar.inference.label import label_answer
 from instar.model import Forward, Network
 from instar.task import TaskLike
 
@@ -97,27 +98,11 @@ class Predictor:
         batch = _packed(documents)
         if self.task.head == "classify":
             said = self.network(batch.to(self.device)).logits_MV().float().cpu()
-            yield from (self._label(logits_C) for logits_C in said)
+            yield from (label_answer(logits_C, self.label_names, self.label_kind) for logits_C in said)
         elif self.task.head == "causal_lm":
             yield from self._likelihoods(batch)
         else:
             yield from self._fills(batch)
-
-    def _label(self, logits_C: torch.Tensor) -> Row:
-        names = self.label_names
-        if names is None:
-            return {"prediction": float(logits_C[0])}
-        if self.label_kind == "many":
-            chances = torch.sigmoid(logits_C).tolist()
-            chosen = [name for name, chance in zip(names, chances, strict=True) if chance > 0.5]
-            return {"prediction": chosen, "probabilities": dict(zip(names, chances, strict=True))}
-        chances_C = torch.softmax(logits_C, dim=-1)
-        best = int(chances_C.argmax())
-        return {
-            "prediction": names[best],
-            "probability": float(chances_C[best]),
-            "probabilities": dict(zip(names, chances_C.tolist(), strict=True)),
-        }
 
     def _likelihoods(self, batch: Batch) -> Iterator[Row]:
         """Sum of log likelihoods (nats) of each document's tokens but the first."""

@@ -14,6 +14,7 @@ from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
 from instar.inference.continuation import continue_ids
 from instar.inference.evaluate import evaluation_mode
+from instar.inference.label import label_answer
 from instar.model import Network
 from instar.task import Moment, TaskLike
 
@@ -30,6 +31,7 @@ class Preview:
     tokenizer: Tokenizer
     seed: int
     label_names: Sequence[str] | None = None
+    label_kind: str = "none"
 
     @torch.no_grad()
     def rows(self, batch: Batch) -> Iterator[dict[str, Any]]:
@@ -81,16 +83,9 @@ class Preview:
     def _labelled(self, one: Batch, device: torch.device) -> dict[str, Any]:
         logits_C = self.network(one.to(device)).logits_MV()[0].float()
         row: dict[str, Any] = {"kind": "classify", "text": self.tokenizer.decode(one.ids_T.tolist()[:MOST_TOKENS])}
-        return row | answer(logits_C, self.label_names) | {"label": _label(one, self.label_names)}
-
-
-def answer(logits_C: Tensor, label_names: Sequence[str] | None) -> dict[str, Any]:
-    """A classifier's prediction and its probability; for a number, the number."""
-    if label_names is None:
-        return {"prediction": float(logits_C[0])}
-    chances_C = torch.softmax(logits_C, dim=-1)
-    best = int(chances_C.argmax())
-    return {"prediction": label_names[best], "probability": float(chances_C[best])}
+        return (
+            row | label_answer(logits_C, self.label_names, self.label_kind) | {"label": _label(one, self.label_names)}
+        )
 
 
 def _label(one: Batch, label_names: Sequence[str] | None) -> Any:

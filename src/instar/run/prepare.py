@@ -1,5 +1,6 @@
 """Puts a run together, as it was at a checkpoint or at its beginning."""
 
+import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def make_stream(config: RunConfig, train: Samples) -> Stream:
         seed=config.seed,
         batch_tokens=config.train.batch_tokens,
         batch_samples=config.train.batch_samples,
-        max_samples=None if per_unit is None else round(budget.amount * per_unit),
+        max_samples=None if per_unit is None else math.ceil(budget.amount * per_unit - 1e-9),
     )
 
 
@@ -202,6 +203,7 @@ class Parts:
             tokenizer=self.corpus.tokenizer,
             seed=self.config.seed,
             label_names=self.corpus.label_names,
+            label_kind=self.corpus.train.label_kind,
         )
         evaluation = self.splits.evaluation
         if evaluation is None:
