@@ -20,8 +20,8 @@ def fit(
     masks and the dropout of step n depend on (seed, n) only. `ahead` steps are gathered early.
     """
     state.network.train()
-    callback.fit_started(state)
     try:
+        callback.fit_started(state)
         with Prefetch(stream.steps(start=state.counters.samples), ahead) as batches:
             while not state.is_done():
                 torch.manual_seed(seeds.derive(state.seed, "dropout", state.step, runtime.rank))

@@ -41,6 +41,9 @@ class EarlyStop(Callback):
         self.best = worst(config.metric)
         self.without_gain = 0
 
+    def fit_started(self, state: TrainState) -> None:
+        self._stop_if_spent(state)  # a run that had stopped stays where it is
+
     def evaluated(self, state: TrainState, scores: Mapping[str, Any]) -> None:
         value = scores.get(self.config.metric)
         if scores.get("split") != "eval" or value is None:
@@ -49,6 +52,9 @@ class EarlyStop(Callback):
             self.best, self.without_gain = value, 0
             return
         self.without_gain += 1
+        self._stop_if_spent(state)
+
+    def _stop_if_spent(self, state: TrainState) -> None:
         if self.without_gain >= self.config.patience:
             state.stop_reason = f"no gain in {self.config.metric} for {self.without_gain} evaluations"
 

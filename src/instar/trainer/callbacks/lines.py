@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from instar.checkpoint.disk import disk_errors, sync_file
 from instar.core.errors import DiskError
 
 
@@ -21,6 +22,13 @@ class Lines:
         with self.path.open("ab") as file:
             self.length = min(self.length, file.tell())
             file.truncate(self.length)
+
+    def synced_length(self) -> int:
+        """Bytes of the file, once they are on the disk: a checkpoint may not remember more than a power cut leaves."""
+        if self.path.exists():
+            with disk_errors(self.path):
+                sync_file(self.path)
+        return self.length
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one object; DiskError if the disk does not take the whole line."""

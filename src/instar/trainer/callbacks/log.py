@@ -15,10 +15,11 @@ from instar.trainer.state import StepResult, TrainState
 
 
 class Log(Callback):
-    """Writes a line every `every` steps: means over the steps since the line before.
+    """Writes a line every `every` steps and at the end of the budget: means over the steps since the line before.
 
     Sums stay on the device between lines. They and the length of the file are part of every
-    checkpoint, so a resumed run drops the lines past its checkpoint and writes the same again.
+    checkpoint, so a resumed run drops the lines past its checkpoint and writes the same again;
+    a run that is asked to leave writes no line that an uninterrupted one does not.
     """
 
     def __init__(self, path: Path, every: int, runtime: Runtime, *, counts_correct: bool) -> None:
@@ -41,7 +42,7 @@ class Log(Callback):
         self._sums += torch.stack([result.total, result.correct]).double()
         self._targets += result.num_targets
         self._tokens += result.num_tokens
-        if state.step % self.every == 0 or state.is_done():
+        if state.step % self.every == 0 or state.is_spent():
             self._write_training(state, result)
 
     def evaluated(self, state: TrainState, scores: Mapping[str, Any]) -> None:
@@ -50,7 +51,7 @@ class Log(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "length": self.lines.length,
+            "length": self.lines.synced_length() if self.runtime.is_main else 0,
             "seconds": self._elapsed(),
             "sums": self._sums.tolist(),
             "targets": self._targets,

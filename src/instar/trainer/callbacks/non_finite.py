@@ -41,9 +41,9 @@ class NonFinite(Callback):
             self.in_a_row += 1
             if self.in_a_row >= self.borne:
                 raise NonFiniteError(
-                    f"step {step}: the gradient is not finite, {self.in_a_row} step(s) in a row (samples {samples} ...); the "
-                    " weights are as they were before. Lower train.optimizer.lr, lengthen the warm-up, or look at "
-                    "these samples; the last checkpoint is whole"
+                    f"step {step}: the gradient is not finite, {self.in_a_row} step(s) in a row (samples {samples} "
+                    "...); the weights are as they were before. Lower train.optimizer.lr, lengthen the warm-up, or "
+                    "look at these samples; the last checkpoint is whole"
                 )
 
     def state_dict(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Sample(Callback):
                 self.lines.append({"step": state.step, **row})
 
     def state_dict(self) -> dict[str, Any]:
-        return {"length": self.lines.length}
+        return {"length": self.lines.synced_length() if self.runtime.is_main else 0}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.lines.length = state["length"]

@@ -1,6 +1,7 @@
 """The same figures for TensorBoard, where it is installed."""
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ class TensorBoard(Callback):
             raise UsageError(
                 "train.tensorboard: true needs TensorBoard; run `pip install 'instar[tensorboard]'`"
             ) from error
-        self._writer = writer(str(folder))
+        self._make = partial(writer, str(folder))
+        self._writer: Any = None
+
+    def fit_started(self, state: TrainState) -> None:
+        self._writer = self._make()
 
     def logged(self, state: TrainState, record: Mapping[str, Any]) -> None:
         self._write(state.step, record)
@@ -29,10 +34,11 @@ class TensorBoard(Callback):
         self._write(state.step, scores)
 
     def fit_failed(self, state: TrainState, error: BaseException) -> None:
-        self._writer.close()
+        self.fit_ended(state)
 
     def fit_ended(self, state: TrainState) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _write(self, step: int, record: Mapping[str, Any]) -> None:
         split = record.get("split", "train")
