@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from instar import metric
+from instar.core.errors import DataError
 from instar.data import Batch
 from instar.metric import Likelihood
 from instar.model import Network
@@ -53,10 +54,14 @@ class Evaluator:
         likelihood = Likelihood()
         for batch in batches:
             prepared = self._prepared(batch)
+            if prepared.num_targets == 0:
+                continue
             judged = judge(self.network(prepared), _targets(prepared))
             likelihood += Likelihood.of(judged.loss_M.cpu(), judged.correct_M.cpu(), _characters(prepared))
         numbers = self.gather(np.asarray([likelihood.numbers()], dtype=np.int64)).sum(axis=0)
         summed = Likelihood(*numbers.tolist())
+        if summed.count == 0:
+            raise DataError("evaluation: no token of these documents can be predicted; give more or longer texts")
         is_masked = self.task.head == "masked_lm"
         characters = None if is_masked or summed.characters == 0 else summed.characters
         return metric.language_model_scores(summed.nll_sum, summed.correct, summed.count, characters, masked=is_masked)
@@ -68,8 +73,9 @@ class Evaluator:
             prepared = self._prepared(batch)
             logits.append(self.network(prepared).logits_MV().float().cpu().numpy())
             labels.append(_targets(prepared).cpu().numpy())
-        labels_D = self.gather(np.concatenate(labels))
-        logits_DC = self.gather(np.concatenate(logits))
+        labels_D, logits_DC = (
+            self.gather(np.concatenate(parts) if parts else np.empty(0)) for parts in (labels, logits)
+        )
         if labels_D.ndim == 2:
             return metric.multi_label_scores(labels_D, logits_DC, self.label_names or ())
         if np.issubdtype(labels_D.dtype, np.floating):

@@ -18,7 +18,7 @@ class Uniform(Config):
     """Keep the share exact within each document, or only within the whole step."""
 
     def choose(self, batch: Batch, rate: float, key: int) -> NDArray[np.int64]:
-        """Places to hide, ascending: `rate` of the maskable tokens, and one of the batch at the least.
+        """Places to hide, ascending: `rate` of the maskable tokens, and so none where they are few and chance says so.
 
         A fractional number of places is rounded up or down by chance, so that the share is
         right on average. All draws depend on `key`, the sample and the place in it only.
@@ -31,10 +31,7 @@ class Uniform(Config):
             group, rounding = documents_of(batch, places), document_draws(batch, key)
         else:
             group, rounding = np.zeros(len(places), dtype=np.int64), document_draws(batch, key)[:1]
-        chosen = _smallest(draws, group, rate, rounding)
-        if not chosen.any():
-            chosen[np.argmin(draws)] = True
-        return places[chosen]
+        return places[_smallest(draws, group, rate, rounding)]
 
 
 def _smallest(

@@ -40,7 +40,8 @@ class TaskLike(Protocol):
         """The batch with its inputs changed where need be, `read_M` and `target_M`.
 
         A function of the batch's samples and the moment: neither micro-batches nor ranks
-        can change it. Raises DataError if nothing in it can be predicted.
+        can change it. Raises DataError if nothing in it can be predicted, but not in evaluation:
+        there a batch may be as small as one document, and its targets may be none.
         """
         ...
 

@@ -18,7 +18,7 @@ from instar.core.errors import ConfigError, DataError
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
 from instar.masking import Masking, Uniform
-from instar.masking.draws import token_draws
+from instar.masking.draws import maskable_places, token_draws
 from instar.task.base import Answer, FixedTask, HeadName, Moment
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -95,7 +95,7 @@ class MaskedLMTask(FixedTask):
 
     def prepare(self, batch: Batch, moment: Moment) -> Batch:
         places_M = self._choose(batch, moment)
-        if len(places_M) == 0:
+        if len(places_M) == 0 and not moment.evaluating:
             raise DataError(
                 f"step {moment.step}: none of its {batch.num_tokens} tokens may be masked (samples "
                 f"{batch.samples_D[:5].tolist()} ...); remove texts of special or unknown tokens only"
@@ -118,4 +118,12 @@ class MaskedLMTask(FixedTask):
         if moment.evaluating:
             rate = self.config.evaluation_rate or self.config.rate_at(1.0)
             return Uniform().choose(batch, rate, moment.key("mask"))
-        return self.config.masking.choose(batch, self.config.rate_at(moment.progress), moment.key("mask"))
+        key = moment.key("mask")
+        places_M = self.config.masking.choose(batch, self.config.rate_at(moment.progress), key)
+        return places_M if len(places_M) else _likeliest(batch, key)
+
+
+def _likeliest(batch: Batch, key: int) -> NDArray[np.int64]:
+    """The place whose draw is the smallest: a step of few tokens trains on one of them rather than on none."""
+    places_M = maskable_places(batch)
+    return places_M if len(places_M) == 0 else places_M[[np.argmin(token_draws(batch, places_M, key))]]
