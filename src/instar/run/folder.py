@@ -42,8 +42,8 @@ def run_hash(config: RunConfig) -> str:
     return hashlib.sha256(json.dumps(_bound(config), sort_keys=True).encode()).hexdigest()
 
 
-def claim(run: RunFolder, loaded: Loaded[RunConfig]) -> None:
-    """Write the resolved run file; OutputError if the folder holds a run that trained otherwise."""
+def must_be_free(run: RunFolder, loaded: Loaded[RunConfig]) -> None:
+    """OutputError if the folder holds a run that trained otherwise; writes nothing."""
     if run.run_file.is_file():
         before = _bound(read_run_file(run.run_file))
         now = _bound(loaded.value)
@@ -55,6 +55,10 @@ def claim(run: RunFolder, loaded: Loaded[RunConfig]) -> None:
             )
     elif run.checkpoints():
         raise OutputError(f"{run.path}: holds checkpoints and no run.yaml; choose another --output")
+
+
+def write_run_file(run: RunFolder, loaded: Loaded[RunConfig]) -> None:
+    """The run folder says what it holds: every value, and where it came from."""
     with disk_errors(run.run_file):
         replace_bytes(run.run_file, dump(loaded).encode())
 

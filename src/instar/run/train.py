@@ -10,11 +10,18 @@ from rich.console import Console
 from instar.checkpoint import protocol
 from instar.checkpoint.lock import RunLock
 from instar.checkpoint.values import read_lines
-from instar.config.load import load
-from instar.core.errors import CheckpointError, InputMissingError, InterruptedRunError, PreemptedError, UsageError
+from instar.config.load import Loaded, load
+from instar.core.errors import (
+    CheckpointError,
+    InputMissingError,
+    InstarError,
+    InterruptedRunError,
+    PreemptedError,
+    UsageError,
+)
 from instar.core.rundir import RunFolder
 from instar.run.config import RunConfig
-from instar.run.folder import claim, run_folder
+from instar.run.folder import must_be_free, run_folder, write_run_file
 from instar.run.prepare import Run, prepare
 from instar.trainer import Callback, Runtime
 from instar.trainer.callbacks.signals import INTERRUPTED, PREEMPTED
@@ -35,21 +42,43 @@ def train(
     loaded = load(run_file, RunConfig, overrides)
     folder = run_folder(run_file, loaded.value, output)
     runtime = Runtime.start(loaded.value.train.device, loaded.value.train.precision)
+    try:
+        run = _trained(loaded, folder, runtime, resume=resume, extra=extra)
+        _leave_if_asked(run, folder)
+        summary = _summary(run, folder) if runtime.is_main else {}
+    except (PreemptedError, InterruptedRunError) as error:
+        runtime.leave(error.exit_code)
+        raise
+    except BaseException as error:
+        runtime.leave(getattr(error, "exit_code", InstarError.exit_code), together=False)
+        raise
+    runtime.leave(0)
+    return summary
+
+
+def _trained(
+    loaded: Loaded[RunConfig], folder: RunFolder, runtime: Runtime, *, resume: str, extra: Sequence[Callback]
+) -> Run:
+    """The run at its end. Nothing is written to its folder before all of its input was read and found good."""
     console = Console(stderr=True, quiet=not runtime.is_main, highlight=False)
+
+    def prepared() -> Run:
+        start = _start(folder, resume, runtime, console)
+        return prepare(loaded.value, folder, runtime, start, console=console, extra=extra)
+
+    run = None if runtime.any(folder.path.exists()) else prepared()
     held: AbstractContextManager[None] = RunLock.acquire(folder) if runtime.is_main else nullcontext()
     with held:
         if runtime.is_main:
-            claim(folder, loaded)
+            must_be_free(folder, loaded)
             protocol.clean(folder)
         runtime.barrier()
-        start = _start(folder, resume, runtime, console)
-        run = prepare(loaded.value, folder, runtime, start, console=console, extra=extra)
+        if run is None or folder.checkpoints():
+            run = prepared()
+        if runtime.is_main:
+            write_run_file(folder, loaded)
         run.fit()
-    if runtime.is_main:
-        _leave_if_asked(run, folder)
-    summary = _summary(run, folder)
-    runtime.leave(0)
-    return summary
+    return run
 
 
 def _start(folder: RunFolder, resume: str, runtime: Runtime, console: Console) -> Path | None:
@@ -78,6 +107,8 @@ def _start(folder: RunFolder, resume: str, runtime: Runtime, console: Console) -
 
 
 def _leave_if_asked(run: Run, folder: RunFolder) -> None:
+    if run.state.is_spent():
+        return  # asked in the last step: the run is done
     place = f"saved at step {run.state.step} in {folder.path}; the same command goes on"
     if run.state.stop_reason == PREEMPTED:
         raise PreemptedError(f"asked to leave (SIGTERM): {place}")

@@ -4,6 +4,7 @@ The engine is plain PyTorch: under `torchrun`, or any launcher that sets RANK an
 each process is a rank of one run; without them the run is one process.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Iterator
@@ -95,28 +96,39 @@ class Runtime:
         return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
 
     def gather(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """The rows of all ranks, uneven as they may be, in the order of ranks."""
+        """The rows of all ranks, uneven as they may be, in the order of ranks; a rank may have none."""
         if self.world_size == 1:
             return rows
         parts: list[NDArray[Any] | None] = [None] * self.world_size
         distributed.all_gather_object(parts, rows)
-        return np.concatenate([part for part in parts if part is not None])
+        filled = [part for part in parts if part is not None and len(part)]
+        return np.concatenate(filled) if filled else rows
 
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world_size > 1:
             distributed.barrier()
 
-    def leave(self, code: int) -> None:
-        """End a rank of several without the abort that gloo's tear-down can raise; returns on one process."""
+    def leave(self, code: int, *, together: bool = True) -> None:
+        """Make this process end with `code`, without the abort that gloo's tear-down can raise; nothing on one process.
+
+        Ranks that leave together wait for each other, and only the main one returns, to say what came of the
+        run; its exit follows. A rank that failed alone does not wait: the launcher ends the others.
+        """
         if self.world_size == 1:
             return
-        if code == 0:
+        if together:
             distributed.barrier()
-        distributed.destroy_process_group()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+            distributed.destroy_process_group()
+        if together and not self.is_main:
+            _exit(code)
+        atexit.register(_exit, code)  # before the interpreter's own tear-down
+
+
+def _exit(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _device(name: str) -> torch.device:

@@ -56,20 +56,26 @@ class Checkpoint(Callback):
         """Publish this step's checkpoint and let go of old ones; the main process writes."""
         runtime = self.due.runtime
         folder = self.run.checkpoint(state.step)
+        error = self._publish(folder) if runtime.is_main else None
+        if not runtime.any(error is not None):
+            self._failures = 0
+            self.announce.saved(state, folder)
+            return
+        self._failures += 1
+        error = error or DiskError(f"{folder}: the main process could not save")
+        if self._failures >= MOST_FAILURES or state.is_done():
+            raise error
         if runtime.is_main:
-            try:
-                protocol.publish(folder, self.write)
-                kept = [] if self.best_step is None else [self.run.checkpoint(self.best_step)]
-                protocol.rotate(self.run, self.keep_last, kept)
-                self._failures = 0
-            except DiskError as error:
-                self._failures += 1
-                if self._failures >= MOST_FAILURES or state.is_done():
-                    raise
-                self.warn(f"{error}; training goes on and the next save tries again")
-                return
-        runtime.barrier()
-        self.announce.saved(state, folder)
+            self.warn(f"{error}; training goes on and the next save tries again")
+
+    def _publish(self, folder: Path) -> DiskError | None:
+        try:
+            protocol.publish(folder, self.write)
+            kept = [] if self.best_step is None else [self.run.checkpoint(self.best_step)]
+            protocol.rotate(self.run, self.keep_last, kept)
+        except DiskError as error:
+            return error
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": None if self.best_step is None else self.best, "best_step": self.best_step}
