@@ -1,8 +1,6 @@
 """Models from folders: safetensors and JSON only, no code of the folder's ever runs."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from instar.model.classes import model_class
 from instar.model.config import FromFolder
 from instar.model.initialise import initialise
 from instar.model.network import LoadReport
+from instar.model.quiet import quiet
 
 
 def load_model(
@@ -37,7 +36,7 @@ def load_model(
         set_dropout(hf_config, config.dropout)
     kind = model_class(hf_config, head)
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "init"))
             model, info = kind.from_pretrained(
                 folder,
@@ -81,22 +80,6 @@ def _read_config(folder: Path) -> Any:
         return CONFIG_MAPPING[family].from_dict(kept)
     except Exception as error:  # noqa: BLE001  Transformers' checks raise many kinds
         raise DataError(f"{path}: {' '.join(str(error).split())[:300]}") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Transformers neither draws bars nor prints tables inside: the caller gets a report."""
-    from transformers.utils import logging as hf_logging
-
-    level, had_bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if had_bars:
-            hf_logging.enable_progress_bar()
 
 
 def _check_backbone(folder: Path, model: Any, fresh: set[str]) -> None:

@@ -15,6 +15,7 @@ from instar.model.attention import Pack
 from instar.model.cross_entropy import Scores
 from instar.model.gather import MOST_READ
 from instar.model.heads import OutputHead, dense_cross_entropy
+from instar.model.quiet import quiet
 
 
 class PackedRow(Protocol):
@@ -146,7 +147,8 @@ class Network(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors, as Transformers loads them."""
-        self.model.save_pretrained(folder)
+        with quiet():
+            self.model.save_pretrained(folder)
 
     def _packed(self, batch: PackedRow, read_M: Tensor | None, layers: Sequence[int]) -> dict[int, Tensor]:
         few = read_M is not None and 0 < len(read_M) <= MOST_READ * len(batch.ids_T)
