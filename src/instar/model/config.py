@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from instar.config import Config
+from instar.config import Config, KeyFaults
 
 
 class FromFolder(Config):
@@ -43,7 +43,7 @@ class FromConfig(Config):
 
         problems = problems_of(self)
         if problems:
-            raise ValueError("; ".join(problems))
+            raise KeyFaults(problems)
         return self
 
     @property
