@@ -162,3 +162,23 @@ def test_activation_checkpointing_gives_the_same_gradients(family):
         results.append([loss.detach(), *(p.grad.clone() for p in ours.parameters())])
     for got, wanted in zip(*results, strict=True):
         torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize(("family", "head"), [*FAMILIES, ("bert", "classify")])
+def test_autocast_runs_and_stays_near(family, head):
+    ours = network(family, head)
+    ready = prepared(head)
+    wanted = mean_loss(ours, ready)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = mean_loss(ours, ready)
+    loss.backward()
+    assert loss.item() == pytest.approx(wanted.item(), rel=0.01)
+    assert all(
+        p.grad is not None and bool(p.grad.isfinite().all()) for n, p in ours.named_parameters() if "pooler" not in n
+    )
+
+
+def test_whole_model_in_double_precision():
+    ours = network("bert").double()
+    mean_loss(ours, prepared("masked_lm")).backward()
+    assert all(p.grad is None or p.grad.dtype == torch.float64 for p in ours.parameters())

@@ -58,18 +58,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
         correct_M = torch.empty(len(target_M), dtype=torch.bool, device=hidden_MH.device)
         with torch.autocast(hidden_MH.device.type, enabled=False):
             grads = _sweep(ctx, (hidden_MH, weight_VH, bias_V, target_M), (nll_M, correct_M), wanted, None)
-        if wanted:
-            ctx.save_for_backward(hidden_MH, weight_VH, bias_V, target_M, *grads)
+        ctx.save_for_backward(hidden_MH, weight_VH, bias_V, target_M)
+        ctx.made = grads
         ctx.mark_non_differentiable(correct_M)
         return nll_M, correct_M
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_MH, weight_VH, bias_V, target_M, *made = ctx.saved_tensors
+        hidden_MH, weight_VH, bias_V, target_M = ctx.saved_tensors
         grad_M = upstream[0]
-        if grad_M.numel() == 0 or grad_M.stride(0) == 0:  # as after nll.sum(): one factor for all places
+        made, ctx.made = ctx.made, None  # given away: whoever goes backward again makes them again
+        if made is not None and (grad_M.numel() == 0 or grad_M.stride(0) == 0):  # one factor, as after nll.sum()
             factor = grad_M.reshape(-1)[0] if grad_M.numel() else grad_M.new_ones(())
-            grads = [None if grad is None else grad * factor.to(grad.dtype) for grad in made]
+            grads = [None if grad is None else grad.mul_(factor.to(grad.dtype)) for grad in made]
         else:
             with torch.autocast(hidden_MH.device.type, enabled=False):
                 grads = _sweep(ctx, (hidden_MH, weight_VH, bias_V, target_M), None, True, grad_M)
@@ -87,7 +88,7 @@ def _sweep(
     hidden_MH, weight_VH, bias_V, target_M = inputs
     needs = [wanted and needed for needed in ctx.needs_input_grad[:3]]
     dhidden_MH = torch.empty_like(hidden_MH) if needs[0] else None
-    dweight_VH = torch.zeros(weight_VH.shape, dtype=torch.float32, device=weight_VH.device) if needs[1] else None
+    dweight_VH: Tensor | None = None
     dbias_V = torch.zeros(len(weight_VH), dtype=torch.float32, device=weight_VH.device) if needs[2] else None
     for start in range(0, len(target_M), chunk_size(len(weight_VH))):
         part = slice(start, start + chunk_size(len(weight_VH)))
@@ -109,8 +110,10 @@ def _sweep(
         dlogits_CV = dlogits_CV.to(hidden_MH.dtype)
         if dhidden_MH is not None:
             torch.mm(dlogits_CV, weight_VH, out=dhidden_MH[part])
-        if dweight_VH is not None:
-            _accumulate(dweight_VH, dlogits_CV, hidden_CH)
+        if needs[1]:
+            dweight_VH = _accumulated(dweight_VH, dlogits_CV, hidden_CH)
+    if needs[1] and dweight_VH is None:
+        dweight_VH = torch.zeros_like(weight_VH)
     return [
         dhidden_MH,
         None if dweight_VH is None else dweight_VH.to(weight_VH.dtype),
@@ -118,8 +121,10 @@ def _sweep(
     ]
 
 
-def _accumulate(dweight_VH: Tensor, dlogits_CV: Tensor, hidden_CH: Tensor) -> None:
+def _accumulated(dweight_VH: Tensor | None, dlogits_CV: Tensor, hidden_CH: Tensor) -> Tensor:
+    """The weight's gradient so far, float32, with another chunk's part."""
+    if dweight_VH is None:
+        return (dlogits_CV.t() @ hidden_CH).float()
     if dlogits_CV.dtype == dweight_VH.dtype:
-        dweight_VH.addmm_(dlogits_CV.t(), hidden_CH)
-    else:
-        dweight_VH += dlogits_CV.t() @ hidden_CH
+        return dweight_VH.addmm_(dlogits_CV.t(), hidden_CH)
+    return dweight_VH.add_(dlogits_CV.t() @ hidden_CH)

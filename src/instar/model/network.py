@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.model.attention import Pack
+from instar.model.compact import CompactEmbedding, whole_embedding
 from instar.model.cross_entropy import Scores
 from instar.model.gather import MOST_READ
 from instar.model.heads import OutputHead, dense_cross_entropy
@@ -132,6 +133,17 @@ class Network(nn.Module):
             hidden = {layer: _mean_DH(hidden_TH, batch.lengths) for layer, hidden_TH in hidden.items()}
         return Forward(hidden, self.head)
 
+    def compact_embedding(self, used_ids: Sequence[int]) -> None:
+        """Train only the table's rows of these ids (all that training and evaluation will meet).
+
+        Call it before the optimizer is made, and again, with the same ids, before its state is read back. Saving
+        writes the whole table. ValueError for a language head, which uses every row.
+        """
+        embedding = self.model.get_input_embeddings()
+        if self.pooling is None:
+            raise ValueError("a language head uses the whole table; only a classifier's embedding can be cut down")
+        self.model.set_input_embeddings(CompactEmbedding(embedding, torch.tensor(used_ids, dtype=torch.int64)))
+
     def checkpoint_activations(self) -> None:
         """Keep only each layer's input for the backward pass, and compute the rest again: less memory, more time."""
         enable = getattr(self.model, "activation_checkpointing_enable", None)  # named otherwise before 5.23
@@ -145,9 +157,15 @@ class Network(nn.Module):
         """Compile the model's body (for a GPU; on a CPU it costs more than it gives)."""
         self.model.base_model.compile(**options)
 
+    def recompute_activations(self) -> None:
+        """From now on, training computes a layer's activations again in the backward pass instead of keeping them."""
+        # Transformers renamed this in 5.2x, and the old name warns.
+        enable = getattr(self.model, "activation_checkpointing_enable", self.model.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
+
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors, as Transformers loads them."""
-        with quiet():
+        with quiet(), whole_embedding(self.model):
             self.model.save_pretrained(folder)
 
     def _packed(self, batch: PackedRow, read_M: Tensor | None, layers: Sequence[int]) -> dict[int, Tensor]:

@@ -61,7 +61,18 @@ def packed_attention(
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, pack: Pack, options: Options) -> Tensor:
-    """Attention of q (1, H, M, D) over k, v inside documents; returns (1, M, H, D)."""
+    """Attention of q (1, H, M, D) over k, v inside documents; returns (1, M, H, D), in autocast's type where it is on.
+
+    A CPU computes in float32 or better: its half-precision kernels are the slower ones.
+    """
+    kind = q.device.type
+    given = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else v.dtype
+    wanted = torch.promote_types(given, torch.float32) if kind == "cpu" else given
+    with torch.autocast(kind, enabled=False):
+        return _attend(q.to(wanted), k.to(wanted), v.to(wanted), pack, options).to(given)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, pack: Pack, options: Options) -> Tensor:
     if k.shape[1] != q.shape[1] and not can_use_kernel(q, options):
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     if can_use_kernel(q, options):
@@ -69,7 +80,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pack: Pack, options: Options) -> Ten
     if q.device.type != "cpu" or torch.compiler.is_compiling():
         return grouped_sdpa(q, k, v, pack, options)
     sees_all = options.window is None or options.window >= max(pack.lengths)
-    if not options.dropout and sees_all and not (options.read and options.causal) and q.dtype == torch.float32:
+    if not options.dropout and sees_all and not (options.read and options.causal):
         flash: Tensor = FlashDocuments.apply(q, k, v, (pack, options))
         return flash.transpose(1, 2)
     grouped: Tensor = GroupedAttention.apply(q, k, v, (pack, options))
