@@ -50,7 +50,7 @@ def make_network(config: RunConfig, corpus: Corpus, task: TaskLike, saved: Path 
             [f"data.max_length: wanted at most {network.max_length}, the positions this model has; got {longest}"]
         )
     if config.train.checkpoint_activations:
-        network.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.recompute_activations()
     return network
 
 

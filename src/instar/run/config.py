@@ -49,7 +49,7 @@ class TrainConfig(Config):
     device: str = "auto"
     """cpu, cuda, or auto: a GPU where there is one."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads; null: PyTorch's choice, less those that the machine is busy with."""
+    """CPU threads; null: as PyTorch finds them (`instar doctor` measures). Another number rounds sums differently."""
     checkpoint_activations: bool = False
     """Compute activations again in the backward pass instead of keeping them: slower, smaller."""
     compile: bool = False

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.checkpoint.disk import disk_errors, replace_bytes
+from instar.checkpoint.lineage import STATE
 from instar.config.dump import dump
 from instar.config.load import Loaded, load
 from instar.core.errors import CheckpointError, ConfigError, InputMissingError, OutputError
@@ -68,10 +69,10 @@ def run_of(checkpoint: Path) -> RunConfig:
     if not checkpoint.is_dir():
         raise InputMissingError(f"{checkpoint}: no such folder; give a checkpoint, like runs/NAME/checkpoint-500")
     run_file = checkpoint / "run.yaml"
-    if not run_file.is_file():
-        newest = RunFolder(checkpoint).checkpoints()
-        hint = f"; did you mean {newest[-1][1]}?" if newest else "; give a checkpoint, like runs/NAME/checkpoint-500"
-        raise CheckpointError(f"{checkpoint}: is no checkpoint of instar (there is no run.yaml in it){hint}")
+    if not (run_file.is_file() and (checkpoint / STATE).is_file()):
+        inside = RunFolder(checkpoint).checkpoints()
+        hint = f"did you mean {inside[-1][1]}?" if inside else "give one, like runs/NAME/checkpoint-500"
+        raise CheckpointError(f"{checkpoint}: is no checkpoint of instar; {hint}")
     return read_run_file(run_file)
 
 

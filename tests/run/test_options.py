@@ -1,0 +1,132 @@
+"""Options of `train`: each changes what it says, and nothing else."""
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.run.conftest import Workshop
+
+from instar.checkpoint.tensors import read_tensors
+from instar.checkpoint.values import read_json, read_lines
+from instar.run.check import check, describe
+from instar.run.evaluate import evaluate
+
+
+def losses(workshop: Workshop, name: str) -> list[float]:
+    return [line["loss"] for line in read_lines(workshop.folder / name / "metrics.jsonl") if line["split"] == "train"]
+
+
+def train(workshop: Workshop, name: str, *overrides: str, task: str = "mlm") -> dict[str, Any]:
+    return workshop.train(task, overrides, name)
+
+
+def test_activation_checkpointing_changes_memory_and_not_the_curve(workshop: Workshop) -> None:
+    for name, value in (("plain", "false"), ("again", "true")):
+        train(workshop, name, f"train.checkpoint_activations={value}", "model.dropout=0.1")
+    assert losses(workshop, "again") == pytest.approx(losses(workshop, "plain"), rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_follows_the_full_curve_and_resumes(workshop: Workshop, precision: str) -> None:
+    train(workshop, "full")
+    train(workshop, "half", f"train.precision={precision}")
+    half = losses(workshop, "half")
+    assert half == pytest.approx(losses(workshop, "full"), rel=0.05)
+    assert half != losses(workshop, "full")
+    train(workshop, "half", f"train.precision={precision}", "train.budget=16 steps")
+    assert all(math.isfinite(loss) for loss in losses(workshop, "half"))
+
+
+def test_the_average_of_weights_lags_behind_and_is_what_is_evaluated(workshop: Workshop) -> None:
+    train(workshop, "plain")
+    train(workshop, "lagging", "train.average={decay: 0.999}")
+    train(workshop, "eager", "train.average={decay: 1e-9}")
+    scores = {
+        name: [line["loss"] for line in read_lines(workshop.folder / name / "metrics.jsonl") if line["split"] == "eval"]
+        for name in ("plain", "lagging", "eager")
+    }
+    assert losses(workshop, "lagging") == losses(workshop, "plain")
+    assert scores["eager"] == pytest.approx(scores["plain"], rel=1e-5)
+    assert scores["lagging"][-1] > scores["plain"][-1] + 0.1
+    average = read_tensors(workshop.folder / "lagging" / "checkpoint-12" / "average.safetensors")
+    assert average
+
+
+def test_early_stopping_ends_the_run_and_says_why(workshop: Workshop) -> None:
+    stopping = "train.early_stopping={metric: loss, patience: 1, min_gain: 100.0}"
+    summary = train(workshop, "short", stopping, "train.eval_every=2 steps")
+    assert summary["steps"] == 4
+    assert "no gain in loss" in summary["stopped"]
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(workshop: Workshop) -> None:
+    options = ("train.save_every=1 step", "train.eval_every=3 steps", "train.keep_last=1")
+    train(workshop, "kept", *options, "train.schedule={kind: constant}", "train.optimizer.lr=0.3")
+    lines = [line for line in read_lines(workshop.folder / "kept" / "metrics.jsonl") if line["split"] == "eval"]
+    best = min(lines, key=lambda line: line["loss"])["step"]
+    there = {path.name for path in (workshop.folder / "kept").glob("checkpoint-*")}
+    assert there == {f"checkpoint-{best}", "checkpoint-12"}
+
+
+def test_tensorboard_files_are_written(workshop: Workshop) -> None:
+    train(workshop, "board", "train.tensorboard=true")
+    assert list((workshop.folder / "board" / "tensorboard").glob("events.*"))
+
+
+def test_masking_at_a_moving_rate_gives_fewer_targets(workshop: Workshop) -> None:
+    constant = train(workshop, "constant", "task.rate=0.3")["targets"]
+    moving = train(workshop, "moving", "task.rate={start: 0.3, end: 0.15}")["targets"]
+    assert 0.65 < moving / constant < 0.9
+
+
+@pytest.mark.parametrize(("budget", "steps"), [("2 epochs", 12), ("30 samples", 4), ("500 tokens", None)])
+def test_budgets_end_where_they_say(workshop: Workshop, budget: str, steps: int | None) -> None:
+    summary = train(workshop, "budget", f"train.budget={budget}")
+    if steps is None:
+        assert 500 <= summary["tokens"] < 500 + 8 * 34
+    else:
+        assert summary["steps"] == steps
+        assert summary["samples"] == {"2 epochs": 96, "30 samples": 30}[budget]
+
+
+def test_batches_by_tokens_hold_at_most_so_many(workshop: Workshop) -> None:
+    summary = train(workshop, "tokens", "train.batch_samples=null", "train.batch_tokens=100", "train.log_every=1")
+    lines = [line for line in read_lines(workshop.folder / "tokens" / "metrics.jsonl") if line["split"] == "train"]
+    sizes = [now["tokens"] - before["tokens"] for before, now in pairwise(lines)]
+    assert max(sizes) <= 100
+    assert sum(sizes) / len(sizes) > 70
+    assert summary["steps"] == 12
+
+
+def test_the_resolved_run_names_the_origin_of_each_value(workshop: Workshop) -> None:
+    train(workshop, "origin", "train.optimizer.lr=1e-4")
+    text = (workshop.folder / "origin" / "run.yaml").read_text()
+    assert "lr: 0.0001" in text
+    origin = {line.split("#")[0].strip(): line.split("#")[1].strip() for line in text.splitlines() if "#" in line}
+    assert origin["lr: 0.0001"] == "command line"
+    assert origin["log_every: 4"].startswith(str(workshop.folder / "mlm.yaml"))
+    assert origin["prefetch: 0"] == "default"
+
+
+def test_a_checkpoint_says_what_it_is_made_of(workshop: Workshop) -> None:
+    summary = train(workshop, "state")
+    state = read_json(Path(summary["checkpoint"]) / "state.json")
+    assert state["step"] == 12
+    assert state["versions"]["torch"]
+    assert len(state["data_fingerprint"]) == len(state["tokenizer_fingerprint"]) == 64
+
+
+@pytest.mark.parametrize("task", ["mlm", "causal_lm", "classify", "regress", "many"])
+def test_check_shows_samples_and_sizes_and_trains_nothing(workshop: Workshop, task: str) -> None:
+    found = check(workshop.run_file(task), [f"data.cache={workshop.folder / 'cache'}"])
+    assert len(found["samples"]) == 3
+    assert found["parameters"] > 1000
+    assert found["steps"] == 12
+    assert json.loads(json.dumps(found)) is not None
+    assert any("parameters" in line for line in describe(found))
+    assert not (workshop.folder / task).exists()
+    summary = workshop.train(task)
+    assert evaluate(Path(summary["checkpoint"]))["loss"] > 0
