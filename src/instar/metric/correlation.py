@@ -1,11 +1,14 @@
 """Correlation of numbers. Ranks need all of them at once, so they are kept. Shape letter: D documents."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from instar.metric.arrays import to_numpy
 
@@ -43,33 +46,22 @@ class Pairs:
 
 def pearson(pairs: Pairs) -> float:
     """Linear correlation, -1 to 1; NaN below two pairs, where one side is constant, or with a NaN among them."""
-    return _correlation(pairs.labels_D, pairs.predictions_D)
+    from torchmetrics.functional import pearson_corrcoef
+
+    return _correlation(pairs, pearson_corrcoef)
 
 
 def spearman(pairs: Pairs) -> float:
     """Correlation of ranks (equal values share their mean rank); NaN as for `pearson`."""
-    if not (np.isfinite(pairs.labels_D).all() and np.isfinite(pairs.predictions_D).all()):
+    from torchmetrics.functional import spearman_corrcoef
+
+    return _correlation(pairs, spearman_corrcoef)
+
+
+def _correlation(pairs: Pairs, function: Callable[[Tensor, Tensor], Tensor]) -> float:
+    sides = (pairs.predictions_D, pairs.labels_D)
+    if len(pairs) < 2 or not all(np.isfinite(values_D).all() and np.ptp(values_D) > 0 for values_D in sides):
         return math.nan
-    return _correlation(_ranks(pairs.labels_D), _ranks(pairs.predictions_D))
-
-
-def _ranks(values_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, group_D, sizes = np.unique(values_D, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (np.cumsum(sizes) - (sizes - 1) / 2)[group_D]
-    return ranks
-
-
-def _correlation(first_D: NDArray[np.float64], second_D: NDArray[np.float64]) -> float:
-    if len(first_D) < 2 or not (np.isfinite(first_D).all() and np.isfinite(second_D).all()):
-        return math.nan
-    if np.ptp(first_D) == 0 or np.ptp(second_D) == 0:
-        return math.nan
-    first_D, second_D = (_standardized(values_D) for values_D in (first_D, second_D))
-    return float(np.clip(first_D @ second_D, -1.0, 1.0))
-
-
-def _standardized(values_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    scaled_D = values_D / np.abs(values_D).max()
-    centred_D = scaled_D - scaled_D.mean()
-    unit_D: NDArray[np.float64] = centred_D / np.linalg.norm(centred_D)
-    return unit_D
+    # The largest value is made 1, for squares of huge or tiny numbers leave the range of a float.
+    scaled = [torch.from_numpy(values_D / np.abs(values_D).max()) for values_D in sides]
+    return min(1.0, max(-1.0, float(function(*scaled))))
