@@ -88,8 +88,10 @@ def test_fewer_heads_of_keys():
     torch.testing.assert_close(attend(q, k, v, pack, options), wanted)
 
 
-def test_dropped_attention_has_the_right_mean_and_backward():
+@pytest.mark.parametrize("chunk", [1, 1 << 20])  # probabilities computed again, or kept
+def test_dropped_attention_has_the_right_mean_and_backward(monkeypatch, chunk):
     """Probabilities are linear in the values: averaging many draws gives the answer without dropout."""
+    monkeypatch.setattr(grouped, "CHUNK", chunk)
     pack, tensors = case([6, 6, 4])
     options = Options(0.3, 0.25, causal=False, window=None, read=False)
     torch.manual_seed(3)
