@@ -1,0 +1,107 @@
+"""What the demo trains, and for how long."""
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+from instar.run.demo.child import Stage
+from instar.run.demo.folder import DemoFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Amounts of training, chosen so that two idle cores need less than four minutes."""
+
+    letters: int = 1600
+    """Steps of the masked language model over characters."""
+    dna: int = 400
+    """Steps of the masked language model over bases."""
+    splice: int = 8
+    """Epochs of the classifier."""
+    speech: int = 200
+    """Steps of the causal language model."""
+    continued: int = 96
+    """Tokens that the causal language model adds to a prompt."""
+
+
+FULL = Sizes()
+SMALL = Sizes(letters=360, dna=40, splice=3, speech=60, continued=32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The runs of the demo."""
+
+    sizes: Sizes
+    letters: Stage
+    twin: Stage
+    dna: Stage
+    splice: Stage
+    fresh: Stage
+    """The classifier of `splice`, begun without the genome."""
+    speech: Stage
+
+    @property
+    def kill_step(self) -> int:
+        """Half-way, and past the newest checkpoint: some steps are lost and have to be made again."""
+        return self.sizes.letters // 2 + self.sizes.letters // 20
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Every run."""
+        return (self.letters, self.twin, self.dna, self.splice, self.fresh, self.speech)
+
+
+def plan_name(sizes: Sizes) -> str:
+    """Equal for demos that train the same: one may go on where another was interrupted."""
+    return f"{version('instar')} {json.dumps(asdict(sizes))}"
+
+
+def make_plan(folder: DemoFolder, sizes: Sizes) -> Plan:
+    """The runs of a demo of these sizes in this folder."""
+    letters = (f"train.budget={sizes.letters} steps", *_every(sizes.letters))
+    splice = (f"train.budget={sizes.splice} epochs", "train.log_every=20")
+    from_dna = json.dumps({"from": str(folder / "dna" / f"checkpoint-{sizes.dna}"), "dropout": 0.1})
+    return Plan(
+        sizes=sizes,
+        letters=_stage(folder, "letters", "text-characters", letters, sizes.letters),
+        twin=_stage(folder, "letters-twin", "text-characters", letters, sizes.letters),
+        dna=_stage(folder, "dna", "dna-mlm", (f"train.budget={sizes.dna} steps", *_DNA, *_every(sizes.dna)), sizes.dna),
+        splice=_stage(folder, "splice", "splice-classify", (f"model={from_dna}", "tokenizer=null", *splice)),
+        fresh=_stage(folder, "splice-fresh", "splice-classify", splice),
+        speech=_stage(
+            folder, "speech", "text-gpt", (f"train.budget={sizes.speech} steps", *_every(sizes.speech)), sizes.speech
+        ),
+    )
+
+
+_DNA = (
+    "model={config: bert, num_layers: 2, hidden_size: 64, num_heads: 4, intermediate_size: 128, max_length: 62, "
+    "dropout: 0.0, initializer_range: 0.08}",
+    "tokenizer={kind: kmer, k: 1, stride: 1}",
+    "task.rate=0.15",
+    "data.max_length=62",
+    "train.batch_tokens=2048",
+    "train.optimizer.lr=3e-3",
+)
+"""The genome recipe, at the size and with the tokens of the classifier that is to begin from it."""
+
+
+def _every(steps: int) -> tuple[str, ...]:
+    """Ten evaluations and checkpoints, and forty lines of figures."""
+    tenth = f"{max(1, steps // 10)} steps"
+    return (f"train.eval_every={tenth}", f"train.save_every={tenth}", f"train.log_every={max(1, steps // 40)}")
+
+
+def _stage(folder: DemoFolder, name: str, recipe: str, overrides: tuple[str, ...], steps: int | None = None) -> Stage:
+    cache = json.dumps(str(folder / "cache"))
+    return Stage(
+        name=name,
+        recipe=Path(str(files("instar") / "recipes" / f"{recipe}.yaml")),
+        overrides=(*overrides, f"data.cache={cache}", "train.threads=1", "train.device=cpu"),
+        folder=folder / name,
+        log=folder / "logs" / f"{name}.log",
+        steps=steps,
+    )
