@@ -54,6 +54,9 @@ class Objective(nn.Module):
         if batch.target_M is None:
             raise ValueError("a task must prepare a batch before its loss can be computed")
         said = self.network(batch)
+        if batch.num_targets == 0:  # a rank that has no document of a step takes part, with nothing
+            nothing = said.logits_MV()[:0].sum()
+            return Outcome(nothing, torch.zeros_like(nothing, requires_grad=False))
         outcomes = [term(said, batch.target_M) for term in self.terms]
         total = torch.stack([term.weight * one.total for term, one in zip(self.terms, outcomes, strict=True)]).sum()
         return Outcome(total, outcomes[0].correct)
