@@ -1,8 +1,8 @@
-"""The fault harness lies beside its tests."""
+"""The fault harness and the shrunk recipes lie beside their tests."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 if TYPE_CHECKING:
     from faults import ForkServer
+    from recipes import Small
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,39 @@ def fork_server() -> "Iterator[ForkServer]":
 
     with ForkServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pieces of the data and token caches, made once for each test process."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "cache").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shrunk(shared: Path) -> "Callable[[str], Small]":
+    """A recipe by name, made small."""
+    from recipes import small
+
+    return lambda name: small(name, shared)
+
+
+@pytest.fixture(scope="session")
+def reference(shrunk: "Callable[[str], Small]", tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of an uninterrupted run of a shrunk recipe, made once for each choice of overrides."""
+    from runs import run
+
+    made: dict[tuple[str, ...], Path] = {}
+
+    def find(name: str, *overrides: str) -> Path:
+        if (name, *overrides) not in made:
+            folder = tmp_path_factory.mktemp("reference") / "run"
+            run(shrunk(name), folder, *overrides)
+            made[name, *overrides] = folder
+        return made[name, *overrides]
+
+    return find
 
 
 @pytest.fixture
