@@ -130,3 +130,18 @@ def test_check_shows_samples_and_sizes_and_trains_nothing(workshop: Workshop, ta
     assert not (workshop.folder / task).exists()
     summary = workshop.train(task)
     assert evaluate(Path(summary["checkpoint"]))["loss"] > 0
+
+
+def test_training_the_used_rows_only_gives_the_same_curve_and_a_whole_checkpoint(workshop: Workshop) -> None:
+    for name, value in (("whole", "false"), ("used", "true")):
+        options = (f"train.compact_embedding={value}", "train.optimizer.weight_decay=0.0", "train.budget=8 steps")
+        train(workshop, name, *options, "tokenizer.vocab_size=300", task="classify")
+        train(workshop, name, *options, "tokenizer.vocab_size=300", "train.budget=12 steps", task="classify")
+    assert losses(workshop, "used") == pytest.approx(losses(workshop, "whole"), rel=1e-6)
+    weights = {
+        name: read_tensors(workshop.folder / name / "checkpoint-12" / "model.safetensors") for name in ("whole", "used")
+    }
+    assert weights["used"].keys() == weights["whole"].keys()
+    for name, weight in weights["whole"].items():
+        assert weights["used"][name].shape == weight.shape
+        assert (weights["used"][name] - weight).abs().max() < 1e-6

@@ -157,12 +157,6 @@ class Network(nn.Module):
         """Compile the model's body (for a GPU; on a CPU it costs more than it gives)."""
         self.model.base_model.compile(**options)
 
-    def recompute_activations(self) -> None:
-        """From now on, training computes a layer's activations again in the backward pass instead of keeping them."""
-        # Transformers renamed this in 5.2x, and the old name warns.
-        enable = getattr(self.model, "activation_checkpointing_enable", self.model.gradient_checkpointing_enable)
-        enable({"use_reentrant": False})
-
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors, as Transformers loads them."""
         with quiet(), whole_embedding(self.model):

@@ -9,6 +9,7 @@ import torch
 
 from instar.core.budget import Budget
 from instar.core.errors import ConfigError
+from instar.data.cache import TokenCache
 from instar.data.samples import Samples
 from instar.model import Network, build_network
 from instar.model.config import FromConfig, FromFolder, ModelConfig
@@ -25,6 +26,8 @@ _PROBLEMS: Mapping[str, ProblemType] = {
     "many": "multi_label_classification",
     "number": "regression",
 }
+
+_SCAN = 1 << 24
 
 
 def make_network(config: RunConfig, corpus: Corpus, task: TaskLike, saved: Path | None = None) -> Network:
@@ -50,15 +53,28 @@ def make_network(config: RunConfig, corpus: Corpus, task: TaskLike, saved: Path 
             [f"data.max_length: wanted at most {network.max_length}, the positions this model has; got {longest}"]
         )
     if config.train.checkpoint_activations:
-        network.recompute_activations()
+        network.checkpoint_activations()
     return network
+
+
+def train_used_rows_only(config: RunConfig, corpus: Corpus, network: Network, task: TaskLike) -> None:
+    """Cut a classifier's embedding to the tokens of its data, which saves the optimizer the rest of the table."""
+    if not config.train.compact_embedding or task.head != "classify" or not network.is_packed:
+        return
+    counts_V = np.zeros(corpus.tokenizer.vocab_size, dtype=np.int64)
+    for cache in (corpus.train, corpus.evaluation, corpus.test):
+        if isinstance(cache, TokenCache):
+            for first in range(0, cache.num_tokens, _SCAN):
+                counts_V += np.bincount(cache.ids[first : first + _SCAN], minlength=len(counts_V))
+    counts_V[list(corpus.tokenizer.special_ids)] += 1
+    network.compact_embedding(np.flatnonzero(counts_V).tolist())
 
 
 def make_state(config: RunConfig, splits: Splits, network: Network, task: TaskLike, runtime: Runtime) -> TrainState:
     """The state before the first step."""
     objective = Objective(network, config.objective)
     if config.train.compile:
-        objective.network.model.compile()
+        network.compile_body()
     module = runtime.wrap(objective)
     average = config.train.average
     return TrainState(

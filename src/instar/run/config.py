@@ -52,6 +52,8 @@ class TrainConfig(Config):
     """CPU threads; null: as PyTorch finds them (`instar doctor` measures). Another number rounds sums differently."""
     checkpoint_activations: bool = False
     """Compute activations again in the backward pass instead of keeping them: slower, smaller."""
+    compact_embedding: bool = True
+    """A classifier trains only the embedding rows of tokens that occur in its data; the others stay as they are."""
     compile: bool = False
     """torch.compile; worth its start-up on a GPU, not on a CPU."""
     log_every: Annotated[int, Field(ge=1)] = 10

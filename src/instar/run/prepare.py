@@ -22,7 +22,7 @@ from instar.inference.evaluate import Evaluator
 from instar.inference.preview import Preview
 from instar.model.config import FromFolder
 from instar.model.speed import use_fast_cpu
-from instar.run.build import make_network, make_state
+from instar.run.build import make_network, make_state, train_used_rows_only
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
 from instar.run.folder import run_hash
@@ -74,6 +74,7 @@ def prepare(
     corpus = build_corpus(config, console.print, start)
     task = config.task.build(corpus.tokenizer)
     network = make_network(config, corpus, task, start)
+    train_used_rows_only(config, corpus, network, task)
     splits = cut_corpus(config, corpus, network.max_length)
     state = make_state(config, splits, network, task, runtime)
     parts = Parts(config=config, folder=folder, corpus=corpus, splits=splits, state=state, runtime=runtime)
