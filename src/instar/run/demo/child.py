@@ -46,7 +46,7 @@ class Child:
     """A training process of one thread, in a session of its own: Ctrl-C reaches it through the demo only."""
 
     stage: Stage
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
         self.stage.log.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +69,11 @@ class Child:
         if code:
             raise TrainingError(f"the training of {self.stage.name} ended with status {code}: {self._last_words()}")
         return False
+
+    def has_logged(self) -> bool:
+        """Whether what the run's log holds is of this process, not of one before it."""
+        path = RunFolder(self.stage.folder).metrics
+        return path.is_file() and path.stat().st_mtime > self.started
 
     def kill(self) -> None:
         """SIGKILL: the process ends between two of its instructions, and knows nothing of it."""

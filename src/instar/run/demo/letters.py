@@ -92,7 +92,7 @@ def _train(screen: Screen, plan: Plan, folder: DemoFolder, children: Children, f
         while child.is_running():
             step = _show(bar, plan, floor)
             children.poll()
-            if step >= plan.kill_step and "killed" not in folder.notes:
+            if step >= plan.kill_step and "killed" not in folder.notes and child.has_logged():
                 child = _kill(bar, plan, folder, children, child)
             time.sleep(_PAUSE)
         _show(bar, plan, floor)
@@ -123,7 +123,7 @@ def _kill(bar: Bar, plan: Plan, folder: DemoFolder, children: Children, child: C
     folder.note(killed=step)
     saved = [number for number, _ in RunFolder(plan.letters.folder).checkpoints()]
     bar.say(
-        f"(4) Half-way: the training process was killed (SIGKILL) after step {step:,}, without a warning to it. "
+        f"(4) Half-way: the training process was killed (SIGKILL) after step {step:,}, without warning. "
         f"Its newest whole checkpoint is of step {saved[-1] if saved else 0:,}. The same command starts it again:"
     )
     return children.start(plan.letters)

@@ -61,4 +61,4 @@ def write_page(folder: DemoFolder, plan: Plan, measured: Measured) -> None:
 
 def reported(plan: Plan) -> tuple[Stage, ...]:
     """The runs that get a report of their own."""
-    return (plan.letters, plan.dna, plan.splice, plan.speech)
+    return (plan.letters, plan.dna, plan.splice, plan.speech)[: plan.sizes.reports]

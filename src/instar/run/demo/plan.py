@@ -16,18 +16,22 @@ class Sizes:
 
     letters: int = 1600
     """Steps of the masked language model over characters."""
-    dna: int = 400
+    dna: int = 100
     """Steps of the masked language model over bases."""
-    splice: int = 8
+    splice: int = 6
     """Epochs of the classifier."""
-    speech: int = 200
+    speech: int = 120
     """Steps of the causal language model."""
-    continued: int = 96
+    speech_tokens: int = 3072
+    """Tokens of one of these steps."""
+    continued: int = 64
     """Tokens that the causal language model adds to a prompt."""
+    reports: int = 4
+    """Runs that get a report of their own."""
 
 
 FULL = Sizes()
-SMALL = Sizes(letters=360, dna=40, splice=3, speech=60, continued=32)
+SMALL = Sizes(letters=240, dna=20, splice=2, speech=40, speech_tokens=1024, continued=16, reports=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +65,24 @@ def plan_name(sizes: Sizes) -> str:
 
 def make_plan(folder: DemoFolder, sizes: Sizes) -> Plan:
     """The runs of a demo of these sizes in this folder."""
-    letters = (f"train.budget={sizes.letters} steps", *_every(sizes.letters))
+    letters = (f"train.budget={sizes.letters} steps", *_every(sizes.letters, 10))
     splice = (f"train.budget={sizes.splice} epochs", "train.log_every=20")
+    speech = (
+        f"train.budget={sizes.speech} steps",
+        f"train.batch_tokens={sizes.speech_tokens}",
+        *_every(sizes.speech, 3),
+    )
     from_dna = json.dumps({"from": str(folder / "dna" / f"checkpoint-{sizes.dna}"), "dropout": 0.1})
     return Plan(
         sizes=sizes,
         letters=_stage(folder, "letters", "text-characters", letters, sizes.letters),
         twin=_stage(folder, "letters-twin", "text-characters", letters, sizes.letters),
-        dna=_stage(folder, "dna", "dna-mlm", (f"train.budget={sizes.dna} steps", *_DNA, *_every(sizes.dna)), sizes.dna),
+        dna=_stage(
+            folder, "dna", "dna-mlm", (f"train.budget={sizes.dna} steps", *_DNA, *_every(sizes.dna, 4)), sizes.dna
+        ),
         splice=_stage(folder, "splice", "splice-classify", (f"model={from_dna}", "tokenizer=null", *splice)),
         fresh=_stage(folder, "splice-fresh", "splice-classify", splice),
-        speech=_stage(
-            folder, "speech", "text-gpt", (f"train.budget={sizes.speech} steps", *_every(sizes.speech)), sizes.speech
-        ),
+        speech=_stage(folder, "speech", "text-gpt", speech, sizes.speech),
     )
 
 
@@ -89,10 +98,10 @@ _DNA = (
 """The genome recipe, at the size and with the tokens of the classifier that is to begin from it."""
 
 
-def _every(steps: int) -> tuple[str, ...]:
-    """Ten evaluations and checkpoints, and forty lines of figures."""
-    tenth = f"{max(1, steps // 10)} steps"
-    return (f"train.eval_every={tenth}", f"train.save_every={tenth}", f"train.log_every={max(1, steps // 40)}")
+def _every(steps: int, evaluations: int) -> tuple[str, ...]:
+    """So many evaluations and checkpoints, and forty lines of figures."""
+    part = f"{max(1, steps // evaluations)} steps"
+    return (f"train.eval_every={part}", f"train.save_every={part}", f"train.log_every={max(1, steps // 40)}")
 
 
 def _stage(folder: DemoFolder, name: str, recipe: str, overrides: tuple[str, ...], steps: int | None = None) -> Stage:

@@ -31,7 +31,7 @@ class Speech:
 
 def write(screen: Screen, plan: Plan, children: Children) -> Speech:
     """Show what the causal language model became."""
-    screen.part(7, "A causal language model of the same speeches: it writes on, a piece of a word at a time")
+    screen.part(7, "A causal language model of the same speeches, which writes on")
     subject = untrained(plan.speech)
     before = subject.scores()["bits_per_character"]
     first = _continued(subject, plan)

@@ -57,12 +57,13 @@ def classify(screen: Screen, plan: Plan, children: Children) -> Splice:
     held_out, train = subject.held_out, subject.splits.train
     screen.say(
         f"From its weights begins a classifier of human and other primate DNA: {len(train):,} sequences to learn "
-        f"from, {len(held_out):,} held out; on the other core the same classifier begins without the genome."
+        f"from, {len(held_out):,} held out."
     )
     floors = measure_floors(subject)
     steps = plan.sizes.splice * -(-len(train) // 32)
     _follow(screen, children, plan.splice, float(steps), "accuracy")
-    _wait(screen, children, plan.fresh, float(steps))
+    screen.say("The same classifier again, begun without the genome, to see what the genome was good for:")
+    _follow(screen, children, plan.fresh, float(steps), "accuracy")
     result = Splice(
         num_train=len(train),
         num_held_out=len(held_out),
@@ -145,15 +146,6 @@ def _follow(screen: Screen, children: Children, stage: Stage, steps: float, scor
             children.poll()
             time.sleep(_PAUSE)
         _show(bar, stage, score)
-
-
-def _wait(screen: Screen, children: Children, stage: Stage, steps: float) -> None:
-    if not children.is_behind(stage):
-        return
-    with screen.bar(steps) as bar:
-        while children.is_behind(stage):
-            _show(bar, stage, "accuracy")
-            time.sleep(_PAUSE)
 
 
 def _show(bar: Bar, stage: Stage, score: str) -> None:
