@@ -5,6 +5,7 @@ import json
 import typer
 
 from instar.cli.options import AsJson, Checkpoint, examples
+from instar.core.errors import InputMissingError
 
 
 @examples("instar lineage runs/small/checkpoint-500")
@@ -12,6 +13,8 @@ def lineage(checkpoint: Checkpoint, as_json: AsJson = False) -> None:
     """Print a checkpoint and its ancestors, the youngest first."""
     from instar.checkpoint.lineage import chain
 
+    if not checkpoint.is_dir():
+        raise InputMissingError(f"{checkpoint}: no such folder; give a checkpoint, like runs/NAME/checkpoint-500")
     links = chain(checkpoint)
     if as_json:
         typer.echo(json.dumps(links, default=str))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +94,25 @@ def cut_corpus(config: RunConfig, corpus: Corpus, max_length: int | None) -> Spl
     return Splits(train=train, evaluation=samples(corpus.evaluation), test=samples(corpus.test))
 
 
+def left_out(corpus: Corpus, splits: Splits) -> Iterator[str]:
+    """What the run does not read as it stands in the files, a line for each kind of it, with counts."""
+    for name, samples in (("train", splits.train), ("eval", splits.evaluation), ("test", splits.test)):
+        cut = {} if samples is None else samples.report
+        if cut.get("truncated"):
+            yield (
+                f"data.{name}: {cut['truncated']:,} of {cut['segments']:,} documents are too long and cut off; "
+                f"{cut['cut_tokens']:,} tokens are not read"
+            )
+        if cut.get("windowed"):
+            yield (
+                f"data.{name}: {cut['windowed']:,} of {cut['segments']:,} documents are too long for the model and "
+                f"cut into windows ({cut['samples']:,} samples)"
+            )
+    for name, cache in (("train", corpus.train), ("eval", corpus.evaluation), ("test", corpus.test)):
+        if isinstance(cache, TokenCache) and cache.report.get("empty_documents"):
+            yield f"data.{name}: {cache.report['empty_documents']:,} empty documents are skipped"
+
+
 def _tokenizer(config: RunConfig, tell: Tell) -> Tokenizer:
     if config.tokenizer is not None:
         return learnt_tokenizer(config.tokenizer, config.data, tell)
@@ -116,7 +135,12 @@ def learnt_tokenizer(config: TokenizerConfig, data: DataConfig, tell: Tell) -> T
             shutil.rmtree(folder)
     tell(f"tokenizer: learning {config.kind} from the training data")
     temporary = cache / f".tmp-{folder.name}-{os.getpid()}"
-    build_tokenizer(config, data.train.texts).save(temporary)
+    try:
+        built = build_tokenizer(config, data.train.texts)
+    except DataError as error:
+        place = str(data.train.files()[0])
+        raise error if place in str(error) else DataError(f"{place}: {error}") from error
+    built.save(temporary)
     try:
         temporary.rename(folder)
     except OSError:  # another process was first; both learnt the same

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from instar.checkpoint.disk import sync_file
 from instar.core.rundir import RunFolder
 from instar.data.samples import Samples
 from instar.data.stream import Stream
@@ -24,7 +23,7 @@ from instar.model.config import FromFolder
 from instar.model.speed import use_fast_cpu
 from instar.run.build import make_network, make_state, train_used_rows_only
 from instar.run.config import RunConfig
-from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
+from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus, left_out
 from instar.run.folder import run_hash
 from instar.trainer import Callback, Callbacks, Runtime, StepLimits, TrainState, fit
 from instar.trainer.callbacks.checkpoint import Checkpoint
@@ -76,6 +75,8 @@ def prepare(
     network = make_network(config, corpus, task, start)
     train_used_rows_only(config, corpus, network, task)
     splits = cut_corpus(config, corpus, network.max_length)
+    for line in left_out(corpus, splits):
+        console.print(line, soft_wrap=True)
     state = make_state(config, splits, network, task, runtime)
     parts = Parts(config=config, folder=folder, corpus=corpus, splits=splits, state=state, runtime=runtime)
     callbacks = parts.callbacks(console, extra)
@@ -177,7 +178,6 @@ class Parts:
         return Snapshot(state=self.state, callback=callback, identity=identity, write_companions=self._companions)
 
     def _companions(self, place: Path) -> None:
-        sync_file(self.folder.metrics)  # a checkpoint counts on the lines before it
         self.corpus.tokenizer.save(place)
         copyfile(self.folder.run_file, place / "run.yaml")
 
