@@ -14,7 +14,7 @@ from recipes import RECIPES, Small, small
 from runs import run
 
 from instar.cli import main
-from instar.trainer.callbacks.log import Log
+from instar.trainer.callbacks.signals import Signals
 
 
 def _warm() -> None:
@@ -32,15 +32,15 @@ def train(folder: Path, file_name: str, overrides: list[str], resume: str = "aut
 
 def command(folder: Path, arguments: list[str], signals: list[Any] | None = None) -> None:
     """`instar ...`; at the end of each step named in `signals` ([step, signal] pairs) the process gets the signal."""
-    stepped = Log.step_ended
+    stepped = Signals.step_ended
 
-    def signalled(self: Log, state: Any, result: Any) -> None:
-        stepped(self, state, result)
+    def signalled(self: Signals, state: Any, result: Any) -> None:
         for step, number in signals or ():
             if state.step == step:
                 os.kill(os.getpid(), number)
+        stepped(self, state, result)
 
-    Log.step_ended = signalled
+    Signals.step_ended = signalled
     main(arguments)
 
 
