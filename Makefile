@@ -7,7 +7,7 @@ PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --quiet --quie
 # More than one thread a process makes a suite of two processes on two cores ten times slower.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: setup demo test check bench docs
+.PHONY: setup demo test check bench docs golden
 
 setup: $(STAMP)
 
@@ -38,3 +38,6 @@ bench: setup
 
 docs: setup
 	@$(BIN)/python docs/build.py
+
+golden: setup
+	@$(ONE_THREAD) $(BIN)/python -m tests.golden.record
