@@ -14,7 +14,7 @@ from instar.run.demo.child import Children, children
 from instar.run.demo.folder import DemoFolder, claim
 from instar.run.demo.letters import show_untrained, train_and_kill
 from instar.run.demo.page import Measured, report_on, reported, write_page
-from instar.run.demo.plan import FULL, SMALL, Plan, make_plan, plan_name
+from instar.run.demo.plan import FULL, SMALL, Plan, make_plan
 from instar.run.demo.screen import Screen
 from instar.run.demo.speech import write
 from instar.run.demo.splice import classify
@@ -36,8 +36,8 @@ def demo(output: Path, *, small: bool = False) -> Measured:
     (and nothing touched) if the folder holds anything else.
     """
     sizes = SMALL if small else FULL
-    folder, found = claim(output, plan_name(sizes))
-    plan = make_plan(folder, sizes)
+    plan = make_plan(DemoFolder(output), sizes)
+    folder, found = claim(output, plan.name)
     screen = Screen()
     screen.found(output, found)
     try:

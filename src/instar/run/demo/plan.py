@@ -1,7 +1,8 @@
 """What the demo trains, and for how long."""
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,8 @@ class Sizes:
 
     letters: int = 1600
     """Steps of the masked language model over characters."""
+    evaluations: int = 10
+    """Of that run; each publishes a checkpoint too."""
     dna: int = 100
     """Steps of the masked language model over bases."""
     splice: int = 6
@@ -31,7 +34,7 @@ class Sizes:
 
 
 FULL = Sizes()
-SMALL = Sizes(letters=240, dna=20, splice=2, speech=40, speech_tokens=1024, continued=16, reports=1)
+SMALL = Sizes(letters=240, evaluations=4, dna=20, splice=2, speech=40, speech_tokens=1024, continued=16, reports=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +56,16 @@ class Plan:
         return self.sizes.letters // 2 + self.sizes.letters // 20
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        """Every run."""
-        return (self.letters, self.twin, self.dna, self.splice, self.fresh, self.speech)
-
-
-def plan_name(sizes: Sizes) -> str:
-    """Equal for demos that train the same: one may go on where another was interrupted."""
-    return f"{version('instar')} {json.dumps(asdict(sizes))}"
+    def name(self) -> str:
+        """Equal for demos that train the same: one may go on where another was interrupted."""
+        stages = (self.letters, self.twin, self.dna, self.splice, self.fresh, self.speech)
+        parts = [part for stage in stages for part in (*stage.arguments, stage.recipe.read_text(encoding="utf-8"))]
+        return hashlib.sha256(json.dumps([version("instar"), *parts]).encode()).hexdigest()
 
 
 def make_plan(folder: DemoFolder, sizes: Sizes) -> Plan:
     """The runs of a demo of these sizes in this folder."""
-    letters = (f"train.budget={sizes.letters} steps", *_every(sizes.letters, 10))
+    letters = (f"train.budget={sizes.letters} steps", *_every(sizes.letters, sizes.evaluations))
     splice = (f"train.budget={sizes.splice} epochs", "train.log_every=20")
     speech = (
         f"train.budget={sizes.speech} steps",
@@ -86,16 +86,8 @@ def make_plan(folder: DemoFolder, sizes: Sizes) -> Plan:
     )
 
 
-_DNA = (
-    "model={config: bert, num_layers: 2, hidden_size: 64, num_heads: 4, intermediate_size: 128, max_length: 62, "
-    "dropout: 0.0, initializer_range: 0.08}",
-    "tokenizer={kind: kmer, k: 1, stride: 1}",
-    "task.rate=0.15",
-    "data.max_length=62",
-    "train.batch_tokens=2048",
-    "train.optimizer.lr=3e-3",
-)
-"""The genome recipe, at the size and with the tokens of the classifier that is to begin from it."""
+_DNA = ("data.max_length=62",)
+"""Windows of the genome as long as the sequences of the classifier that is to begin from it."""
 
 
 def _every(steps: int, evaluations: int) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
@@ -41,7 +40,7 @@ class Screen:
 
     def say(self, text: str, *, style: str = "") -> None:
         """A paragraph."""
-        self.console.print(Padding(Text(text, style=style), (0, 0, 0, 4)))
+        self._wrapped(Text(text, style=style), "    ")
 
     def line(self, text: str) -> None:
         """A line as it is: cut at the edge of a terminal, whole in a log."""
@@ -84,7 +83,13 @@ class Screen:
 
     def _text(self, shown: Text) -> None:
         shown.append("\u2026")
-        self.console.print(Padding(shown, (0, 4, 0, 6)))
+        self._wrapped(shown, "      ")
+
+    def _wrapped(self, text: Text, indent: str) -> None:
+        """Lines that end where their words end."""
+        for line in text.wrap(self.console, self.console.width - 2 * len(indent)):
+            line.rstrip()
+            self.console.print(Text.assemble(indent, line), soft_wrap=True)
 
     @contextmanager
     def bar(self, total: float) -> Iterator["Bar"]:
