@@ -60,7 +60,7 @@ def classify(screen: Screen, plan: Plan, children: Children) -> Splice:
         f"from, {len(held_out):,} held out."
     )
     floors = measure_floors(subject)
-    steps = plan.sizes.splice * -(-len(train) // 32)
+    steps = -(-plan.sizes.splice * len(train) // (subject.saved.config.train.batch_samples or 1))
     _follow(screen, children, plan.splice, float(steps), "accuracy")
     screen.say("The same classifier again, begun without the genome, to see what the genome was good for:")
     _follow(screen, children, plan.fresh, float(steps), "accuracy")
