@@ -24,7 +24,8 @@ def test_a_planted_flaw_is_found(
     flaw: planted.Flaw, shrunk: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = shrunk("text-characters").but(*SMALL)
-    run(small, tmp_path / "sound")
+    if flaw.check is planted.is_as_recorded:
+        run(small, tmp_path / "sound")
     with monkeypatch.context() as patch:
         flaw.plant(patch)
         try:
