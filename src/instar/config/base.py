@@ -9,7 +9,7 @@ from instar.core.budget import Budget
 
 
 class KeyFaults(ValueError):  # noqa: N818 (several faults, not one error)
-    """Raised by a validator of a whole mapping: "KEY: what is wrong" for each key; each gets a line of its own."""
+    """Raised by a validator of a whole mapping: "KEY: what is wrong", one for each dotted key and line."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)

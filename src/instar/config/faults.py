@@ -79,7 +79,10 @@ def _said(error: Mapping[str, Any], place: _Place) -> Iterator[tuple[_Place, str
         return
     for fault in raised.faults:
         key, _, text = fault.partition(": ")
-        below = replace(place, key=f"{place.key}.{key}".lstrip("."), node=_child(place.node, key))
+        node = place.node
+        for part in key.split("."):
+            node = _child(node, part)
+        below = replace(place, key=f"{place.key}.{key}".lstrip("."), node=node)
         yield (below if below.node is not None else replace(below, node=place.node)), text
 
 

@@ -1,13 +1,19 @@
 """One run as one typed value: what a run file holds."""
 
+import re
+from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from instar.config import Config, Interval, RunBudget
+from instar.config.base import KeyFaults
+from instar.config.faults import guess
 from instar.core.budget import Budget
 from instar.data.config import DataConfig
+from instar.data.source import ColumnSource
 from instar.data.tokenizer import TokenizerConfig
+from instar.metric import score_names
 from instar.model.config import FromFolder, ModelConfig
 from instar.objective import Hard, Term
 from instar.optim import AdamW, Optimizer
@@ -47,7 +53,7 @@ class TrainConfig(Config):
     precision: Precision = "float32"
     """Arithmetic of forward passes; weights and optimizer are float32 always."""
     device: str = "auto"
-    """cpu, cuda, or auto: a GPU where there is one."""
+    """cpu, cuda, cuda:1 (one of several), or auto: a GPU where there is one."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; null: as PyTorch finds them (`instar doctor` measures). Another number rounds sums differently."""
     checkpoint_activations: bool = False
@@ -74,6 +80,13 @@ class TrainConfig(Config):
     """Steps prepared ahead in a thread; 0: none. Cannot change the curve."""
     tensorboard: bool = False
     """Write the figures for TensorBoard too."""
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
+            raise ValueError(f"wanted auto, cpu, cuda or cuda:1; got {device!r}")
+        return device
 
     @model_validator(mode="after")
     def _one_batch_size(self) -> "TrainConfig":
@@ -107,3 +120,22 @@ class RunConfig(Config):
         if self.tokenizer is None and not isinstance(self.model, FromFolder):
             raise ValueError("a new model needs a tokenizer, like {kind: wordpiece, vocab_size: 8000}")
         return self
+
+    @model_validator(mode="after")
+    def _what_is_watched_exists(self) -> "RunConfig":
+        faults = list(self._unwatchable())
+        if faults:
+            raise KeyFaults(faults)
+        return self
+
+    def _unwatchable(self) -> Iterator[str]:
+        train, source = self.train, self.data.train
+        known = score_names(self.task.kind, source.label_kind if isinstance(source, ColumnSource) else "class")
+        watched = {"train.best_metric": train.best_metric}
+        if train.early_stopping is not None:
+            watched["train.early_stopping.metric"] = train.early_stopping.metric
+        for key, name in watched.items():
+            if name not in known:
+                yield f"{key}: wanted a score of this task ({', '.join(known)}); got {name!r}{guess(name, known)}"
+        if self.data.eval is None and train.early_stopping is not None:
+            yield "train.early_stopping: needs data to evaluate on; set data.eval, like {split: 0.05}"

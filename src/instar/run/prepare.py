@@ -80,6 +80,8 @@ def prepare(
     state = make_state(config, splits, network, task, runtime)
     parts = Parts(config=config, folder=folder, corpus=corpus, splits=splits, state=state, runtime=runtime)
     callbacks = parts.callbacks(console, extra)
+    if splits.evaluation is None and config.train.eval_every is not None:
+        console.print("train.eval_every: there is no data.eval, so nothing is evaluated")
     if start is not None:
         parts.snapshot(callbacks).restore(start)
     elif network.loaded.folder is not None:

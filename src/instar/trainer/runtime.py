@@ -138,6 +138,9 @@ def _device(name: str) -> torch.device:
         raise UsageError(
             "train.device: cuda was asked for, and PyTorch sees no GPU here; write cpu, or see `instar doctor`"
         )
+    number = name.removeprefix("cuda:")
+    if number.isdecimal() and int(number) >= torch.cuda.device_count():
+        raise UsageError(f"train.device: got {name}, and the GPUs here are 0 to {torch.cuda.device_count() - 1}")
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(name)
