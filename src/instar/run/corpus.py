@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from instar.core.errors import ConfigError, DataError
+from instar.core.errors import ConfigError, DataError, InputMissingError
 from instar.data.cache import TokenCache, build_cache
 from instar.data.config import DataConfig, Split
 from instar.data.fingerprint import source_fingerprint
@@ -115,10 +115,26 @@ def left_out(corpus: Corpus, splits: Splits) -> Iterator[str]:
 
 def _tokenizer(config: RunConfig, tell: Tell) -> Tokenizer:
     if config.tokenizer is not None:
-        return learnt_tokenizer(config.tokenizer, config.data, tell)
+        tokenizer = learnt_tokenizer(config.tokenizer, config.data, tell)
+        if isinstance(config.model, FromFolder):
+            _must_be_the_models(tokenizer, Path(config.model.path))
+        return tokenizer
     if not isinstance(config.model, FromFolder):
         raise ConfigError(["tokenizer: a new model needs one, like {kind: wordpiece, vocab_size: 8000}"])
     return Tokenizer.load(Path(config.model.path))
+
+
+def _must_be_the_models(tokenizer: Tokenizer, folder: Path) -> None:
+    """DataError if the model was trained with another tokenizer: its ids would mean other tokens."""
+    try:
+        saved = Tokenizer.load(folder)
+    except (DataError, InputMissingError):
+        return  # a folder of weights only
+    if saved.fingerprint != tokenizer.fingerprint:
+        raise DataError(
+            f"tokenizer: makes {tokenizer.vocab_size} tokens, and the model of {folder} was trained with another one, "
+            f"which makes {saved.vocab_size}; their ids mean other tokens, so set tokenizer: null for the model's own"
+        )
 
 
 def learnt_tokenizer(config: TokenizerConfig, data: DataConfig, tell: Tell) -> Tokenizer:

@@ -46,16 +46,23 @@ def run_hash(config: RunConfig) -> str:
 def must_be_free(run: RunFolder, loaded: Loaded[RunConfig]) -> None:
     """OutputError if the folder holds a run that trained otherwise; writes nothing."""
     if run.run_file.is_file():
-        before = _bound(read_run_file(run.run_file))
-        now = _bound(loaded.value)
-        differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        differing = _differing(run.run_file, loaded.value)
         if differing:
-            shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing[:3])
             raise OutputError(
-                f"{run.path}: holds another run ({shown}); choose another --output, or delete this folder"
+                f"{run.path}: holds another run ({differing}); choose another --output, or delete this folder"
             )
     elif run.checkpoints():
         raise OutputError(f"{run.path}: holds checkpoints and no run.yaml; choose another --output")
+
+
+def must_go_on_from(checkpoint: Path, config: RunConfig) -> None:
+    """CheckpointError if the checkpoint is of a run that trained otherwise."""
+    differing = _differing(checkpoint / "run.yaml", config)
+    if differing:
+        raise CheckpointError(
+            f"{checkpoint}: is of another run ({differing}); resume with the same values, or begin a new run with "
+            f"model: {{from: {checkpoint}}}"
+        )
 
 
 def write_run_file(run: RunFolder, loaded: Loaded[RunConfig]) -> None:
@@ -82,6 +89,13 @@ def read_run_file(path: Path) -> RunConfig:
         return load(path, RunConfig).value
     except ConfigError as error:
         raise CheckpointError(f"{path}: is not the run file that was written: {error}") from error
+
+
+def _differing(run_file: Path, config: RunConfig) -> str:
+    """The first keys that the curve depends on and that differ, with both values; empty where none does."""
+    before, now = _bound(read_run_file(run_file)), _bound(config)
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys[:3])
 
 
 def _bound(config: RunConfig) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from instar.core.errors import (
 )
 from instar.core.rundir import RunFolder
 from instar.run.config import RunConfig
-from instar.run.folder import must_be_free, run_folder, write_run_file
+from instar.run.folder import must_be_free, must_go_on_from, run_folder, write_run_file
 from instar.run.prepare import Run, prepare
 from instar.trainer import Callback, Runtime
 from instar.trainer.callbacks.signals import INTERRUPTED, PREEMPTED
@@ -64,6 +64,8 @@ def _trained(
 
     def prepared() -> Run:
         start = _start(folder, resume, runtime, console)
+        if start is not None:
+            must_go_on_from(start, loaded.value)
         return prepare(loaded.value, folder, runtime, start, console=console, extra=extra)
 
     run = None if runtime.any(folder.path.exists()) else prepared()
