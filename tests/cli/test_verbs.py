@@ -91,7 +91,11 @@ def test_doctor_advises(monkeypatch, tmp_path):
     assert found["disk"].status == "FAIL"
 
 
-def test_lineage(monkeypatch, capsys):
+def test_lineage(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("b/checkpoint-2").mkdir(parents=True)
+    code, out, err = call(capsys, "lineage", "b")
+    assert (code, out, "state.json" in err) == (65, "", True)
     links = [
         {"path": "b/checkpoint-2", "step": 2, "parent": "a"},
         {"path": "a/checkpoint-1", "step": 1, "parent": None},

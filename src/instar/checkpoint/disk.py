@@ -12,6 +12,7 @@ from instar.core.errors import DiskError, OutputError
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 _REFUSED = {
+    errno.ENOENT,
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,

@@ -5,7 +5,7 @@ import json
 import typer
 
 from instar.cli.options import AsJson, Checkpoint, examples
-from instar.core.errors import InputMissingError
+from instar.core.errors import CheckpointError, InputMissingError
 
 
 @examples("instar lineage runs/small/checkpoint-500")
@@ -16,6 +16,8 @@ def lineage(checkpoint: Checkpoint, as_json: AsJson = False) -> None:
     if not checkpoint.is_dir():
         raise InputMissingError(f"{checkpoint}: no such folder; give a checkpoint, like runs/NAME/checkpoint-500")
     links = chain(checkpoint)
+    if links[0].get("problem"):
+        raise CheckpointError(str(links[0]["problem"]))
     if as_json:
         typer.echo(json.dumps(links, default=str))
         return

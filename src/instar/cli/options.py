@@ -1,6 +1,7 @@
 """Arguments that several verbs share, and how results are shown."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -29,9 +30,13 @@ def examples(*lines: str) -> Callable[[Verb], Verb]:
 
 
 def show(result: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a result on stdout: one JSON object, or a line for each value."""
+    """Print a result on stdout: one JSON object (a number that is not finite is null), or a line for each value."""
     if as_json:
-        typer.echo(json.dumps(result, default=str, allow_nan=False))
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in result.items()
+        }
+        typer.echo(json.dumps(finite, default=str, allow_nan=False))
         return
     width = max(map(len, result), default=0)
     for name, value in result.items():

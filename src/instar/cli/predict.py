@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import Checkpoint, examples
+from instar.cli.options import AsJson, Checkpoint, examples, show
 
 
 @examples("instar predict runs/small/checkpoint-500 --input new.txt --output answers.jsonl")
@@ -15,8 +15,9 @@ def predict(
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE.jsonl", help="One JSON object a line is written here.")
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint's prediction for each document of a file."""
     from instar.run.predict import predict as run
 
-    run(checkpoint, input_file=input_file, output=output)
+    show(run(checkpoint, input_file=input_file, output=output), as_json=as_json)

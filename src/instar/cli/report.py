@@ -5,12 +5,18 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import examples
+from instar.cli.options import AsJson, examples, show
 
 
 @examples("instar report runs/small")
-def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], as_json: AsJson = False
+) -> None:
     """Write figures and a self-contained report.html into a run folder."""
     from instar.run.report import report as run
 
-    typer.echo(run(run_folder))
+    page = run(run_folder)
+    if as_json:
+        show({"report": str(page)}, as_json=True)
+    else:
+        typer.echo(page)

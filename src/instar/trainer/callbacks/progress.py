@@ -45,7 +45,8 @@ class ProgressBar(Callback):
         elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES or state.is_done():
             self._last_line = time.monotonic()
             self.console.print(
-                f"step {state.step}  {100 * state.progress():.0f} %  {figures}  left {self._left(state)}"
+                f"step {state.step}  {100 * state.progress():.0f} %  {figures}  left {self._left(state)}",
+                soft_wrap=True,
             )
 
     def evaluated(self, state: TrainState, scores: Mapping[str, Any]) -> None:
