@@ -1,10 +1,10 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.batches import packed
 
 from instar.data import Batch
 from instar.masking import Uniform
+from tests.batches import packed
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=30)
 RATES = st.floats(0.01, 0.99)

@@ -10,6 +10,9 @@ import torch
 import transformers
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file, save_file
+
+from instar.core.errors import ConfigError, DataError, InputMissingError
+from instar.model import FromConfig, FromFolder, ModelConfig, build_network, packing
 from tests.model.helpers import (
     CAUSAL,
     FAMILIES,
@@ -23,9 +26,6 @@ from tests.model.helpers import (
     padded,
     prepared,
 )
-
-from instar.core.errors import ConfigError, DataError, InputMissingError
-from instar.model import FromConfig, FromFolder, ModelConfig, build_network, packing
 
 AUTO = {
     "masked_lm": transformers.AutoModelForMaskedLM,

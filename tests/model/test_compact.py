@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.model.helpers import Words, batch, mean_loss, network, prepared
 
 from instar.core.errors import DataError
 from instar.model import FromFolder, build_network
+from tests.model.helpers import Words, batch, mean_loss, network, prepared
 
 
 def trained(compact, family="bert"):

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.model.helpers import assert_same_gradients, mean_loss, network, prepared, stock
 
 from instar.model import cross_entropy
 from instar.model.cross_entropy import linear_cross_entropy
+from tests.model.helpers import assert_same_gradients, mean_loss, network, prepared, stock
 
 
 def tensors(places: int, vocab: int, *, bias: bool, seed: int = 0):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from tests.model.helpers import (
     CAUSAL,
     FAMILIES,

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.run.conftest import Workshop
 
 from instar.checkpoint.tensors import read_tensors
 from instar.checkpoint.values import read_json, read_lines
 from instar.run.check import check, describe
 from instar.run.evaluate import evaluate
+from tests.run.conftest import Workshop
 
 
 def losses(workshop: Workshop, name: str) -> list[float]:

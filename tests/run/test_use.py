@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.run.conftest import TASKS, Workshop
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from instar.checkpoint.lineage import chain
@@ -14,6 +13,7 @@ from instar.checkpoint.values import read_lines
 from instar.core.errors import CheckpointError, InputMissingError, OutputError, UsageError
 from instar.run.evaluate import evaluate
 from instar.run.predict import predict
+from tests.run.conftest import TASKS, Workshop
 
 Trained = Callable[[str], tuple[Workshop, dict[str, Any]]]
 SCORES = {

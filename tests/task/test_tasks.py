@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from tests.batches import packed
 
 from instar.core.errors import DataError
 from instar.task import Moment
 from instar.task.causal_lm import CausalLMTask
 from instar.task.classify import ClassifyTask
 from instar.task.mlm import MaskedLM, MaskedLMTask, RateSchedule
+from tests.batches import packed
 
 MASK, VOCABULARY = 4, 1000
 

@@ -141,12 +141,12 @@ def _seconds_per_step(checked: Checked) -> float:
 
 
 def _memory(num_parameters: int, tokens_per_step: int, config: RunConfig) -> float:
-    """Bytes of weights, gradients, two moments, and 34 a token, layer and width (Korthikanti et al. 2022, eq. 1)."""
+    """Bytes of weights, gradients, two moments, and of activations (Korthikanti et al. 2022, eq. 1, in float32)."""
     weights = 4 * _FLOAT_BYTES * num_parameters
     layers = getattr(config.model, "num_layers", None) or 12
     width = getattr(config.model, "hidden_size", None) or 768
     at_once = min(tokens_per_step, config.train.micro_tokens or tokens_per_step)
-    per_token = 2 * width if config.train.checkpoint_activations else 34 * width
+    per_token = (4 if config.train.checkpoint_activations else 2 * 34) * width
     return float(weights + at_once * layers * per_token)
 
 
