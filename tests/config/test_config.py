@@ -360,3 +360,13 @@ def test_the_schema_accepts_and_refuses_what_the_loader_does():
     assert not validator.is_valid(good | {"stages": [{"kind": "adamm"}]})
     assert described["$defs"]["AdamW"]["properties"]["lr"]["description"] == "Peak learning rate."
     assert described["$schema"].endswith("2020-12/schema")
+
+
+def test_a_file_below_the_current_folder_is_named_from_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "runs" / "a.yaml"
+    path.parent.mkdir()
+    path.write_text("lr: fast\n")
+    with pytest.raises(ConfigError) as refused:
+        load(path, AdamW)
+    assert refused.value.problems[0].startswith("runs/a.yaml:1: ")

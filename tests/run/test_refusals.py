@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.run.conftest import Workshop
 
 from instar import metric
 from instar.cli import main
@@ -17,6 +16,7 @@ from instar.core.errors import CheckpointError, ConfigError, DataError, InstarEr
 from instar.run.config import RunConfig
 from instar.run.predict import predict
 from instar.trainer import Runtime
+from tests.run.conftest import Workshop
 
 SCORES = {
     ("mlm", "none"): metric.language_model_scores(1.0, 1, 2, masked=True),
@@ -98,6 +98,8 @@ def test_where_nothing_can_be_written(trained: Any, tmp_path: Path) -> None:
         predict(Path(summary["checkpoint"]), input_file=workshop.folder / "lines.txt", output=tmp_path / "no" / "a")
     with pytest.raises(OutputError, match="cannot be written"):
         workshop.train("mlm", name="/proc/instar")
+    with pytest.raises(OutputError, match="/proc/cache: cannot be written"):
+        workshop.train("mlm", ["data.cache=/proc/cache"], name="uncached")
 
 
 def test_results_are_json_for_programs(trained: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,3 +122,12 @@ def test_a_score_that_is_no_number_is_null_in_json(capsys: pytest.CaptureFixture
 
     show({"perplexity": math.inf, "loss": 1.0}, as_json=True)
     assert json.loads(capsys.readouterr().out) == {"perplexity": None, "loss": 1.0}
+
+
+def test_a_warning_stays_on_its_line(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = workshop.train("mlm", ["train.budget=1 steps"])
+    weights = Path(summary["checkpoint"]) / "model.safetensors"
+    weights.write_bytes(b"nothing")
+    workshop.train("mlm", ["train.budget=1 steps"])
+    aside = workshop.folder / "mlm" / "quarantine" / "checkpoint-1"
+    assert f"moved to {aside}" in capsys.readouterr().err

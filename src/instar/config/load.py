@@ -24,7 +24,7 @@ class Loaded(Generic[T]):
     origins: dict[str, str]
     """Dotted key -> "default", "FILE:LINE" or "command line", for every key that holds no others."""
     source: str
-    """The file's name, or "text"."""
+    """The file's name, from the current folder where it lies in it, or "text"."""
 
 
 def load(path_or_text: Path | str, model: type[T], overrides: Sequence[str] = ()) -> Loaded[T]:
@@ -65,6 +65,8 @@ def _text_of(path_or_text: Path | str) -> tuple[str, str]:
     if isinstance(path_or_text, str):
         return "text", path_or_text
     name = str(path_or_text)
+    if path_or_text.is_absolute() and path_or_text.is_relative_to(Path.cwd()):
+        name = str(path_or_text.relative_to(Path.cwd()))
     try:
         with path_or_text.open("rb") as file:
             head = file.read(MAX_BYTES + 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from instar.checkpoint.disk import disk_errors
 from instar.core.errors import ConfigError, DataError, InputMissingError
 from instar.data.cache import TokenCache, build_cache
 from instar.data.config import DataConfig, Split
@@ -58,6 +59,11 @@ def build_corpus(config: RunConfig, tell: Tell, saved: Path | None = None) -> Co
 
     `saved` is a checkpoint whose tokenizer is taken instead of making one.
     """
+    with disk_errors(config.data.cache_folder()):
+        return _corpus(config, tell, saved)
+
+
+def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
     tokenizer = Tokenizer.load(saved) if saved is not None else _tokenizer(config, tell)
     data = config.data
     labels = config.task.labels if isinstance(config.task, Classify) else None

@@ -26,7 +26,7 @@ def evaluate(
         source = source_like(config.data.train, input_file, labelled=True)
         return config.model_copy(update={"data": config.data.model_copy(update={split: source})})
 
-    saved = take_up(checkpoint, Console(stderr=True, highlight=False).print, adapt=reading_input)
+    saved = take_up(checkpoint, Console(stderr=True, highlight=False, soft_wrap=True).print, adapt=reading_input)
     splits = cut_corpus(saved.config, saved.corpus, saved.network.max_length)
     samples: Samples | None = splits.evaluation if split == "eval" else splits.test
     if samples is None:

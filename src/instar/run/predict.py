@@ -18,7 +18,7 @@ def predict(checkpoint: Path, *, input_file: Path, output: Path) -> dict[str, An
 
     The output is there whole or not at all.
     """
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     if output.exists():
         raise OutputError(f"{output}: exists already; choose another --output, or delete it")
     saved = take_up(checkpoint, console.print)

@@ -60,7 +60,7 @@ def _trained(
     loaded: Loaded[RunConfig], folder: RunFolder, runtime: Runtime, *, resume: str, extra: Sequence[Callback]
 ) -> Run:
     """The run at its end. Nothing is written to its folder before all of its input was read and found good."""
-    console = Console(stderr=True, quiet=not runtime.is_main, highlight=False)
+    console = Console(stderr=True, quiet=not runtime.is_main, highlight=False, soft_wrap=True)
 
     def prepared() -> Run:
         start = _start(folder, resume, runtime, console)
