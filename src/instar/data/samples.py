@@ -263,10 +263,6 @@ class Samples:
         enough = documents.count * fraction >= ENOUGH_DOCUMENTS
         return enough and self.cache.report["longest_document"] * 2 <= fraction * self.cache.num_tokens
 
-    def with_cut(self, **changes: object) -> "Samples":
-        """The same segments, cut in another way."""
-        return Samples(self.cache, self.tokenizer, replace(self.cut, **changes), self.segments)  # type: ignore[arg-type]
-
 
 def _boundaries(place: _Place) -> Ints:
     boundaries = np.zeros(len(place.length_N) + 1, dtype=np.int64)
