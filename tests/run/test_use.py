@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from instar.checkpoint.lineage import chain
-from instar.checkpoint.values import read_lines
-from instar.core.errors import CheckpointError, InputMissingError, OutputError, UsageError
+from instar.checkpoint.values import read_json, read_lines
+from instar.core.errors import CheckpointError, DataError, InputMissingError, OutputError, UsageError
 from instar.run.evaluate import evaluate
 from instar.run.predict import predict
+from instar.run.train import train
 from tests.run.conftest import TASKS, Workshop
 
 Trained = Callable[[str], tuple[Workshop, dict[str, Any]]]
@@ -94,3 +95,58 @@ def test_what_is_no_checkpoint_is_refused_with_a_hint(trained: Trained, tmp_path
     with pytest.raises(InputMissingError):
         predict(Path(summary["checkpoint"]), input_file=tmp_path / "none.txt", output=tmp_path / "out.jsonl")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("task", ["mlm", "classify", "regress", "many"])
+def test_a_checkpoint_is_used_alone(
+    workshop: Workshop, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data are gone, it lies elsewhere, and it is asked from another folder."""
+    monkeypatch.chdir(workshop.folder)
+    file = workshop.run_file(task)
+    file.write_text(file.read_text().replace(f"{workshop.folder}/", ""))
+    train(file, ["data.cache=cache", "train.budget=2 steps"], output=Path("run"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    checkpoint = (workshop.folder / "run" / "checkpoint-2").rename(elsewhere / "checkpoint-2")
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(InputMissingError) as gone:
+        evaluate(checkpoint)
+    assert "data.eval is held out of data.train" in str(gone.value)
+    assert "--input FILE" in str(gone.value)
+    assert f"{file_of(task)}: no such file" in str(gone.value)
+    assert f"relative paths start at the current folder, {elsewhere}" in str(gone.value)
+    given = (workshop.folder / file_of(task)).rename(elsewhere / f"given-{file_of(task)}")
+    assert predict(checkpoint, input_file=given, output=elsewhere / "out.jsonl")["rows"] == 60
+    assert evaluate(checkpoint, input_file=given)["loss"] > 0
+
+
+def file_of(task: str) -> str:
+    return "lines.txt" if task == "mlm" else "rows.csv"
+
+
+def test_only_the_split_asked_for_is_read(workshop: Workshop) -> None:
+    own_test = f"data.test.path={workshop.folder / 'test.csv'}"
+    (workshop.folder / "test.csv").write_bytes((workshop.folder / "rows.csv").read_bytes())
+    checkpoint = Path(workshop.train("classify", [own_test, "train.budget=2 steps"])["checkpoint"])
+    (workshop.folder / "test.csv").unlink()
+    assert evaluate(checkpoint)["count"] == 12
+    with pytest.raises(InputMissingError, match=r"data\.test is wanted, and its file .*--input FILE\n.*test\.csv"):
+        evaluate(checkpoint, split="test")
+
+
+def test_what_was_held_out_of_other_data_is_not_scored(workshop: Workshop) -> None:
+    checkpoint = Path(workshop.train("mlm", ["train.budget=2 steps"])["checkpoint"])
+    with (workshop.folder / "lines.txt").open("a") as file:
+        file.write("one more line\n")
+    with pytest.raises(DataError, match=r"lines\.txt: data\.train has changed since"):
+        evaluate(checkpoint)
+
+
+def test_transformers_shows_the_names_of_classes(trained: Trained) -> None:
+    _, summary = trained("classify")
+    config = AutoModelForSequenceClassification.from_pretrained(summary["checkpoint"]).config
+    assert config.id2label == {0: "bird", 1: "other"}
+    assert config.label2id == {"bird": 0, "other": 1}
+    labels = read_json(Path(summary["checkpoint"]) / "labels.json")
+    assert labels == {"kind": "class", "names": ["bird", "other"]}

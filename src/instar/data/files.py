@@ -59,10 +59,10 @@ def _resolve_one(text: str) -> list[Path]:
     if not path.exists() and glob.has_magic(text):
         matches = sorted(found for found in _glob(path) if found.is_file())
         if not matches:
-            raise InputMissingError(f"{text}: no file matches this pattern")
+            raise InputMissingError(f"{text}: no file matches this pattern{looked_from(path)}")
         return matches
     if not path.exists():
-        raise InputMissingError(f"{text}: no such file{_near(path)}")
+        raise InputMissingError(f"{text}: no such file{_near(path)}{looked_from(path)}")
     if path.is_dir():
         raise InputMissingError(f"{text}: a file was wanted, and this is a folder; use a pattern like {text}/*")
     return [path]
@@ -78,6 +78,11 @@ def _near(path: Path) -> str:
     if not path.parent.is_dir():
         return f" (the folder {path.parent} does not exist either)"
     return did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
+
+
+def looked_from(path: Path) -> str:
+    """Where a relative path was looked for."""
+    return "" if path.is_absolute() else f" (relative paths start at the current folder, {Path.cwd()})"
 
 
 def _embedded(name: str) -> Path:

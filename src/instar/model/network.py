@@ -144,6 +144,11 @@ class Network(nn.Module):
             raise ValueError("a language head uses the whole table; only a classifier's embedding can be cut down")
         self.model.set_input_embeddings(CompactEmbedding(embedding, torch.tensor(used_ids, dtype=torch.int64)))
 
+    def name_labels(self, names: Sequence[str]) -> None:
+        """Write the classes' names, by number, into config.json, so that Transformers shows them."""
+        self.model.config.id2label = dict(enumerate(names))
+        self.model.config.label2id = {name: number for number, name in enumerate(names)}
+
     def checkpoint_activations(self) -> None:
         """Keep only each layer's input for the backward pass, and compute the rest again: less memory, more time."""
         enable = getattr(self.model, "activation_checkpointing_enable", None)  # named otherwise before 5.23

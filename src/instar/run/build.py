@@ -11,11 +11,13 @@ from instar.core.budget import Budget
 from instar.core.errors import ConfigError
 from instar.data.cache import TokenCache
 from instar.data.samples import Samples
+from instar.data.tokenizer import Tokenizer
 from instar.model import Network, build_network
 from instar.model.config import FromConfig, FromFolder, ModelConfig
 from instar.objective import Objective
 from instar.run.config import RunConfig, TrainConfig
 from instar.run.corpus import Corpus, Splits
+from instar.run.labels import Labels
 from instar.task import Classify, TaskLike
 from instar.trainer import Runtime, TrainState
 from instar.trainer.average import WeightAverage
@@ -30,7 +32,9 @@ _PROBLEMS: Mapping[str, ProblemType] = {
 _SCAN = 1 << 24
 
 
-def make_network(config: RunConfig, corpus: Corpus, task: TaskLike, saved: Path | None = None) -> Network:
+def make_network(
+    config: RunConfig, tokenizer: Tokenizer, labels: Labels, task: TaskLike, saved: Path | None = None
+) -> Network:
     """The run's network: new, from the folder it begins from, or from the checkpoint `saved` of the run itself."""
     model: ModelConfig = config.model
     if saved is not None:
@@ -41,12 +45,14 @@ def make_network(config: RunConfig, corpus: Corpus, task: TaskLike, saved: Path 
     network = build_network(
         model,
         head=task.head,
-        tokenizer=corpus.tokenizer,
-        num_labels=corpus.num_labels if classifies else None,
-        problem_type=_PROBLEMS[corpus.train.label_kind] if classifies else None,
+        tokenizer=tokenizer,
+        num_labels=labels.num_outputs if classifies else None,
+        problem_type=_PROBLEMS[labels.kind] if classifies else None,
         pooling=config.task.pooling if isinstance(config.task, Classify) else None,
         seed=config.seed,
     )
+    if classifies and labels.names is not None:
+        network.name_labels(labels.names)
     longest = config.data.max_length
     if network.max_length is not None and longest is not None and longest > network.max_length:
         raise ConfigError(

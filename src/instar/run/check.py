@@ -78,7 +78,7 @@ def _put_together(config: RunConfig) -> Checked:
     set_up_cpu(config, runtime)
     corpus = build_corpus(config, Console(stderr=True, highlight=False).print)
     task = config.task.build(corpus.tokenizer)
-    network = make_network(config, corpus, task)
+    network = make_network(config, corpus.tokenizer, corpus.labels, task)
     splits = cut_corpus(config, corpus, network.max_length)
     state = make_state(config, splits, network, task, runtime)
     stream = make_stream(config, splits.train)
@@ -112,7 +112,7 @@ def _targets(checked: Checked, one: Batch) -> Any:
         shown = one.read_M < _SHOWN_TOKENS
         tokens = checked.corpus.tokenizer.tokens(one.target_M[shown].tolist())
         return dict(zip(one.read_M[shown].tolist(), tokens, strict=True))
-    names = checked.corpus.label_names
+    names = checked.corpus.labels.names
     target = one.target_M[0]
     if names is None:
         return float(target)

@@ -18,6 +18,7 @@ from instar.data.source import Source
 from instar.data.tokenizer import Tokenizer, TokenizerConfig, build_tokenizer
 from instar.model.config import FromFolder
 from instar.run.config import RunConfig
+from instar.run.labels import Labels
 from instar.task import CausalLM, Classify
 
 Tell = Callable[[str], None]
@@ -33,16 +34,9 @@ class Corpus:
     test: TokenCache | None
 
     @property
-    def label_names(self) -> tuple[str, ...] | None:
-        """Names of the classes; None where labels are numbers, or where there are none."""
-        return self.train.label_names
-
-    @property
-    def num_labels(self) -> int | None:
-        """Outputs of a classifier's head; None where the data have no labels."""
-        if self.train.label_kind == "none":
-            return None
-        return 1 if self.label_names is None else len(self.label_names)
+    def labels(self) -> Labels:
+        """Those of the training data, which the other splits share."""
+        return Labels(kind=self.train.label_kind, names=self.train.label_names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +60,11 @@ def build_corpus(config: RunConfig, tell: Tell, saved: Path | None = None) -> Co
 def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
     tokenizer = Tokenizer.load(saved) if saved is not None else _tokenizer(config, tell)
     data = config.data
-    labels = config.task.labels if isinstance(config.task, Classify) else None
 
     def cached(source: Source, known: Sequence[str] | None) -> TokenCache:
         return build_cache(source, tokenizer, data.cache_folder(), labels=known, processes=data.processes)
 
-    train = cached(data.train, labels)
+    train = cached(data.train, known_labels(config))
     if isinstance(config.task, Classify) and train.label_kind == "none":
         raise ConfigError(["data.train.label: the task classify needs labels; name the column that holds them"])
     evaluation = (
@@ -81,14 +74,14 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
     return Corpus(tokenizer=tokenizer, train=train, evaluation=evaluation, test=test)
 
 
+def known_labels(config: RunConfig) -> tuple[str, ...] | None:
+    """The classes that the training data may have; None: whatever they have."""
+    return config.task.labels if isinstance(config.task, Classify) else None
+
+
 def cut_corpus(config: RunConfig, corpus: Corpus, max_length: int | None) -> Splits:
     """The samples of each split; `max_length` is what the model takes, where the run does not say less."""
-    cut = Cut(
-        layout="decoder" if isinstance(config.task, CausalLM) else "encoder",
-        max_length=config.data.max_length or max_length,
-        too_long=config.data.too_long,
-        overlap=config.data.overlap,
-    )
+    cut = cut_of(config, max_length)
 
     def samples(cache: TokenCache | None) -> Samples | None:
         return None if cache is None else Samples(cache, corpus.tokenizer, cut)
@@ -98,6 +91,16 @@ def cut_corpus(config: RunConfig, corpus: Corpus, max_length: int | None) -> Spl
         train, evaluation = train.split(corpus.evaluation.fraction, corpus.evaluation.seed)
         return Splits(train=train, evaluation=evaluation, test=samples(corpus.test))
     return Splits(train=train, evaluation=samples(corpus.evaluation), test=samples(corpus.test))
+
+
+def cut_of(config: RunConfig, max_length: int | None) -> Cut:
+    """How the run cuts documents into samples; `max_length` is what the model takes."""
+    return Cut(
+        layout="decoder" if isinstance(config.task, CausalLM) else "encoder",
+        max_length=config.data.max_length or max_length,
+        too_long=config.data.too_long,
+        overlap=config.data.overlap,
+    )
 
 
 def left_out(corpus: Corpus, splits: Splits) -> Iterator[str]:

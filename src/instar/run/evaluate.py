@@ -3,42 +3,81 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
-from instar.core.errors import UsageError
+from instar.checkpoint.disk import disk_errors
+from instar.checkpoint.lineage import STATE
+from instar.checkpoint.values import read_json
+from instar.core.errors import DataError, InputMissingError, UsageError
+from instar.data.cache import TokenCache, build_cache
+from instar.data.config import Split
 from instar.data.samples import Samples
+from instar.data.source import Source
 from instar.inference.evaluate import Evaluator
-from instar.run.config import RunConfig
-from instar.run.corpus import cut_corpus
+from instar.run.corpus import cut_of, known_labels
 from instar.run.prepare import EVALUATION_TOKENS
-from instar.run.saved import take_up
+from instar.run.saved import Saved, take_up
 from instar.run.source import source_like
 
+SplitName = Literal["eval", "test"]
 
-def evaluate(
-    checkpoint: Path, *, split: Literal["eval", "test"] = "eval", input_file: Path | None = None
-) -> dict[str, Any]:
-    """Scores on a split of the run's data, or on another file read in the same way."""
 
-    def reading_input(config: RunConfig) -> RunConfig:
-        if input_file is None:
-            return config
-        source = source_like(config.data.train, input_file, labelled=True)
-        return config.model_copy(update={"data": config.data.model_copy(update={split: source})})
-
-    saved = take_up(checkpoint, Console(stderr=True, highlight=False, soft_wrap=True).print, adapt=reading_input)
-    splits = cut_corpus(saved.config, saved.corpus, saved.network.max_length)
-    samples: Samples | None = splits.evaluation if split == "eval" else splits.test
-    if samples is None:
-        raise UsageError(
-            f"{checkpoint}: its run has no data.{split}; name a file with --input, or train with a {split} split"
-        )
+def evaluate(checkpoint: Path, *, split: SplitName = "eval", input_file: Path | None = None) -> dict[str, Any]:
+    """Scores on a split of the run's data, or on another file read in the same way; other splits are not read."""
+    saved = take_up(checkpoint)
+    with disk_errors(saved.config.data.cache_folder()):
+        samples = _split(saved, split) if input_file is None else _given(saved, input_file)
     evaluator = Evaluator(
         network=saved.network,
         task=saved.task,
         seed=saved.config.seed,
         device=saved.runtime.device,
-        label_names=saved.corpus.label_names,
+        label_names=saved.labels.names,
     )
     scores = evaluator.scores(samples.batches(saved.config.train.micro_tokens or EVALUATION_TOKENS))
     return {"checkpoint": str(checkpoint), "split": split, **scores}
+
+
+def _given(saved: Saved, path: Path) -> Samples:
+    source = source_like(saved.config.data.train, path, labelled=True)
+    return _samples(saved, _cached(saved, source, saved.labels.names))
+
+
+def _split(saved: Saved, name: SplitName) -> Samples:
+    """The samples of one of the run's splits; InputMissingError says which file is gone, and the way around it."""
+    data = saved.config.data
+    wanted = data.eval if name == "eval" else data.test
+    if wanted is None:
+        raise UsageError(
+            f"{saved.folder}: its run has no data.{name}; name a file with --input, or train with a {name} split"
+        )
+    needed = data.train if isinstance(wanted, Split) else wanted
+    try:
+        needed.files()
+    except InputMissingError as error:
+        why = "is held out of data.train, which" if isinstance(wanted, Split) else "is wanted, and its file"
+        raise InputMissingError(
+            f"{saved.folder}: data.{name} {why} is not where it was; name a file with --input FILE\n{error}"
+        ) from error
+    if isinstance(wanted, Split):
+        return _held_out(saved, wanted)
+    return _samples(saved, _cached(saved, wanted, saved.labels.names))
+
+
+def _held_out(saved: Saved, split: Split) -> Samples:
+    """The part of the training data that the run did not train on; DataError if the data are others by now."""
+    train = saved.config.data.train
+    cache = _cached(saved, train, known_labels(saved.config))
+    if cache.fingerprint != read_json(saved.folder / STATE)["data_fingerprint"]:
+        raise DataError(
+            f"{train.files()[0]}: data.train has changed since {saved.folder} was trained, so what was held out of it "
+            "cannot be told; name a file with --input FILE"
+        )
+    return _samples(saved, cache).split(split.fraction, split.seed)[1]
+
+
+def _cached(saved: Saved, source: Source, known: tuple[str, ...] | None) -> TokenCache:
+    data = saved.config.data
+    return build_cache(source, saved.tokenizer, data.cache_folder(), labels=known, processes=data.processes)
+
+
+def _samples(saved: Saved, cache: TokenCache) -> Samples:
+    return Samples(cache, saved.tokenizer, cut_of(saved.config, saved.network.max_length))

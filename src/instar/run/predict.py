@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from instar.checkpoint.disk import disk_errors
 from instar.core.errors import OutputError
 from instar.inference.predict import Predictor
@@ -18,10 +16,9 @@ def predict(checkpoint: Path, *, input_file: Path, output: Path) -> dict[str, An
 
     The output is there whole or not at all.
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     if output.exists():
         raise OutputError(f"{output}: exists already; choose another --output, or delete it")
-    saved = take_up(checkpoint, console.print)
+    saved = take_up(checkpoint)
     source = source_like(saved.config.data.train, input_file, labelled=False)
     documents = (document.text.upper() if source.folds_case else document.text for document in source.documents())
     counts = {"rows": 0, "skipped": 0, "truncated": 0}
@@ -47,7 +44,7 @@ def _predictor(saved: Saved) -> Predictor:
         task=saved.task,
         tokenizer=saved.tokenizer,
         device=saved.runtime.device,
-        label_names=saved.corpus.label_names,
-        label_kind=saved.corpus.train.label_kind,
+        label_names=saved.labels.names,
+        label_kind=saved.labels.kind,
         max_length=min(lengths, default=None),
     )

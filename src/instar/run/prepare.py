@@ -72,7 +72,7 @@ def prepare(
     set_up_cpu(config, runtime)
     corpus = build_corpus(config, console.print, start)
     task = config.task.build(corpus.tokenizer)
-    network = make_network(config, corpus, task, start)
+    network = make_network(config, corpus.tokenizer, corpus.labels, task, start)
     train_used_rows_only(config, corpus, network, task)
     splits = cut_corpus(config, corpus, network.max_length)
     for line in left_out(corpus, splits):
@@ -140,7 +140,7 @@ class Parts:
         chosen: list[Callback] = [
             Signals(runtime),
             NonFinite(train.on_non_finite, runtime),
-            Log(self.folder.metrics, train.log_every, runtime, counts_correct=self.corpus.train.label_kind != "number"),
+            Log(self.folder.metrics, train.log_every, runtime, counts_correct=self.corpus.labels.kind != "number"),
         ]
         if self.splits.evaluation is not None:
             chosen.append(Evaluate(self._evaluate, Due(train.eval_every, runtime)))
@@ -181,6 +181,7 @@ class Parts:
 
     def _companions(self, place: Path) -> None:
         self.corpus.tokenizer.save(place)
+        self.corpus.labels.write(place)
         copyfile(self.folder.run_file, place / "run.yaml")
 
     def _evaluate(self) -> dict[str, Any]:
@@ -192,7 +193,7 @@ class Parts:
             task=self.state.task,
             seed=self.config.seed,
             device=runtime.device,
-            label_names=self.corpus.label_names,
+            label_names=self.corpus.labels.names,
             gather=runtime.gather,
         )
         size = self.config.train.micro_tokens or EVALUATION_TOKENS
@@ -205,8 +206,8 @@ class Parts:
             task=self.state.task,
             tokenizer=self.corpus.tokenizer,
             seed=self.config.seed,
-            label_names=self.corpus.label_names,
-            label_kind=self.corpus.train.label_kind,
+            label_names=self.corpus.labels.names,
+            label_kind=self.corpus.labels.kind,
         )
         evaluation = self.splits.evaluation
         if evaluation is None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from instar.core.errors import DataError, InputMissingError
 from instar.data.document import Document
-from instar.data.files import Faults, did_you_mean
+from instar.data.files import Faults, did_you_mean, looked_from
 from instar.data.source.base import ColumnSource
 
 
@@ -22,7 +22,9 @@ class SavedDataset(ColumnSource):
     def files(self) -> list[Path]:
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
-            raise InputMissingError(f"{self.path}: no such folder; wanted one that save_to_disk wrote")
+            raise InputMissingError(
+                f"{self.path}: no such folder{looked_from(folder)}; wanted one that save_to_disk wrote"
+            )
         found = sorted(entry for entry in folder.rglob("*") if entry.is_file() and not entry.is_symlink())
         if not found:
             raise DataError(f"{self.path}: the folder is empty; wanted one that save_to_disk wrote")

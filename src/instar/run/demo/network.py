@@ -14,7 +14,7 @@ from instar.inference.evaluate import Evaluator
 from instar.inference.preview import Preview
 from instar.run.build import make_network
 from instar.run.config import RunConfig
-from instar.run.corpus import Splits, build_corpus, cut_corpus
+from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
 from instar.run.demo.child import Stage
 from instar.run.prepare import EVALUATION_TOKENS, PREVIEW_ROWS
 from instar.run.saved import Saved
@@ -26,6 +26,7 @@ class Subject:
     """A network and the held-out data of its run."""
 
     saved: Saved
+    corpus: Corpus
     splits: Splits
 
     @property
@@ -39,8 +40,8 @@ class Subject:
         """The same with the weights of the newest checkpoint of the stage."""
         place = RunFolder(stage.folder).checkpoints()[-1][1]
         saved = self.saved
-        network = make_network(saved.config, saved.corpus, saved.task, place)
-        return Subject(saved=replace(saved, folder=place, network=network), splits=self.splits)
+        network = make_network(saved.config, saved.tokenizer, saved.labels, saved.task, place)
+        return replace(self, saved=replace(saved, folder=place, network=network))
 
     def scores(self) -> dict[str, Any]:
         """Scores on the held-out data, as training reports them."""
@@ -50,7 +51,7 @@ class Subject:
             task=saved.task,
             seed=saved.config.seed,
             device=saved.runtime.device,
-            label_names=saved.corpus.label_names,
+            label_names=saved.labels.names,
         )
         return evaluator.scores(self.held_out.batches(EVALUATION_TOKENS))
 
@@ -62,7 +63,7 @@ class Subject:
             task=saved.task,
             tokenizer=saved.tokenizer,
             seed=saved.config.seed,
-            label_names=saved.corpus.label_names,
+            label_names=saved.labels.names,
         )
         first = np.arange(min(PREVIEW_ROWS, len(self.held_out)))
         return list(preview.rows(self.held_out.gather(first, np.zeros_like(first))))
@@ -74,9 +75,17 @@ def untrained(stage: Stage) -> Subject:
     runtime = Runtime.start("cpu")
     corpus = build_corpus(config, _silent)
     task = config.task.build(corpus.tokenizer)
-    network = make_network(config, corpus, task)
-    saved = Saved(folder=Path(stage.folder), config=config, corpus=corpus, task=task, network=network, runtime=runtime)
-    return Subject(saved=saved, splits=cut_corpus(config, corpus, network.max_length))
+    network = make_network(config, corpus.tokenizer, corpus.labels, task)
+    saved = Saved(
+        folder=Path(stage.folder),
+        config=config,
+        tokenizer=corpus.tokenizer,
+        labels=corpus.labels,
+        task=task,
+        network=network,
+        runtime=runtime,
+    )
+    return Subject(saved=saved, corpus=corpus, splits=cut_corpus(config, corpus, network.max_length))
 
 
 def texts_of(samples: Samples, cache: TokenCache, documents: list[str]) -> list[str]:

@@ -62,7 +62,7 @@ def speech_rows(speech: Speech) -> list[tuple[str, str]]:
 
 def gzip_bits(subject: Subject) -> tuple[float, float, int]:
     """Bits of a held-out character by gzip -9, the same with training text to look back on, and the characters."""
-    cache = subject.saved.corpus.train
+    cache = subject.corpus.train
     documents = [document.text for document in subject.saved.config.data.train.documents()]
     held_out = "\n".join(texts_of(subject.held_out, cache, documents))
     train = "\n".join(texts_of(subject.splits.train, cache, documents))

@@ -133,7 +133,7 @@ def measure_floors(subject: Subject) -> Floors:
 
 def _labelled(subject: Subject, samples: Samples, documents: list[str]) -> tuple[list[str], NDArray[np.int64]]:
     numbers = samples.documents(np.arange(len(samples)))
-    labels: NDArray[np.int64] = np.asarray(subject.saved.corpus.train.labels)[numbers].astype(np.int64)
+    labels: NDArray[np.int64] = np.asarray(subject.corpus.train.labels)[numbers].astype(np.int64)
     return [documents[number] for number in numbers], labels
 
 
