@@ -145,3 +145,33 @@ def test_training_the_used_rows_only_gives_the_same_curve_and_a_whole_checkpoint
     for name, weight in weights["whole"].items():
         assert weights["used"][name].shape == weight.shape
         assert (weights["used"][name] - weight).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("task", ["mlm", "classify"])
+def test_the_average_is_what_a_checkpoint_is_used_with(
+    workshop: Workshop, task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the embedding is cut to the rows in use."""
+    lagging = ("train.average={decay: 0.99}", "tokenizer.vocab_size=300" if task == "classify" else "seed=0")
+    checkpoint = Path(train(workshop, "first", *lagging, task=task)["checkpoint"])
+    lines = [line for line in read_lines(workshop.folder / "first" / "metrics.jsonl") if line["split"] == "eval"]
+    assert evaluate(checkpoint)["loss"] == pytest.approx(lines[-1]["loss"], rel=1e-6)
+    weights, average = (read_tensors(checkpoint / f"{name}.safetensors") for name in ("model", "average"))
+    assert {name: average[f"model.{name}"].shape for name in weights if f"model.{name}" in average} == {
+        name: weight.shape for name, weight in weights.items() if f"model.{name}" in average
+    }
+    frozen = ("train.optimizer.lr=1e-12", "train.budget=1 steps", "train.schedule={kind: constant}")
+    train(workshop, "second", f"model={{from: {checkpoint}}}", "tokenizer=null", *frozen, task=task)
+    begun = [line for line in read_lines(workshop.folder / "second" / "metrics.jsonl") if line["split"] == "eval"]
+    assert begun[-1]["loss"] == pytest.approx(lines[-1]["loss"], rel=1e-5)
+    assert f"model: begins from {checkpoint}, the moving average of its weights" in capsys.readouterr().err
+
+
+def test_the_average_of_a_cut_embedding_is_resumed_bit_for_bit(workshop: Workshop) -> None:
+    options = ("train.average={decay: 0.9}", "tokenizer.vocab_size=300", "train.schedule={kind: constant}")
+    train(workshop, "whole", *options, "train.budget=8 steps", task="classify")
+    for budget in ("5 steps", "8 steps"):
+        train(workshop, "twice", *options, f"train.budget={budget}", task="classify")
+    for name in ("average", "model", "optimizer"):
+        whole, twice = ((workshop.folder / run / "checkpoint-8" / f"{name}.safetensors") for run in ("whole", "twice"))
+        assert whole.read_bytes() == twice.read_bytes()

@@ -4,7 +4,7 @@ Rows that never occur get no gradient, so without weight decay leaving them out 
 optimizer's work on them. Shape letters: V vocabulary, U ids in use, H width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,8 +43,40 @@ class CompactEmbedding(nn.Embedding):
         """The full table with the rows as they are now."""
         (embedding,) = self._aside
         with torch.no_grad():
-            embedding.weight[self.get_buffer("used_U")] = self.weight
+            embedding.weight.copy_(self.whole_table(self.weight))
         return embedding
+
+    def whole_table(self, rows_UH: Tensor) -> Tensor:
+        """(V, H) on the CPU: these rows for the ids in use, the table kept aside for the others."""
+        (embedding,) = self._aside
+        table_VH = embedding.weight.detach().cpu().clone()
+        table_VH[self.get_buffer("used_U").cpu()] = rows_UH.detach().cpu()
+        return table_VH
+
+    def used_rows(self, table_VH: Tensor) -> Tensor:
+        """(U, H) the rows in use of a table of the full size."""
+        return table_VH[self.get_buffer("used_U").to(table_VH.device)]
+
+
+def whole_tables(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors named as the network's parameters, with full tables in place of the rows in use."""
+    return dict(weights) | {name: compact.whole_table(weights[name]) for name, compact in _compact_tables(network)}
+
+
+def used_tables(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `whole_tables` was given; a table of another size is left as it is."""
+    cut = {
+        name: compact.used_rows(weights[name])
+        for name, compact in _compact_tables(network)
+        if name in weights and len(weights[name]) == len(compact.get_buffer("rows_V"))
+    }
+    return dict(weights) | cut
+
+
+def _compact_tables(network: nn.Module) -> Iterator[tuple[str, CompactEmbedding]]:
+    for name, module in network.named_modules():
+        if isinstance(module, CompactEmbedding):
+            yield f"{name}.weight", module
 
 
 @contextmanager

@@ -12,7 +12,7 @@ class FromFolder(Config):
     """A saved model (config.json and safetensors), for example a checkpoint of another run."""
 
     path: str = Field(alias="from")
-    """Folder to load."""
+    """Folder to load; of a checkpoint that keeps a moving average of its weights, the average."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Rate of every dropout of the model; default: as saved."""
 

@@ -1,6 +1,6 @@
 """From a run's config to everything that training needs: the one-way street."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from instar.run.labels import Labels
 from instar.task import Classify, TaskLike
 from instar.trainer import Runtime, TrainState
 from instar.trainer.average import WeightAverage
+from instar.trainer.snapshot import AVERAGE, take_average
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 _PROBLEMS: Mapping[str, ProblemType] = {
@@ -61,6 +62,20 @@ def make_network(
     if config.train.checkpoint_activations:
         network.checkpoint_activations()
     return network
+
+
+def begun_from(network: Network, folder: Path) -> Iterator[str]:
+    """Give a new run the averaged weights of the checkpoint it begins from, if it keeps any; says what was loaded.
+
+    The average is what the checkpoint's scores are of, so it is what a run that begins there goes on from.
+    """
+    averaged = take_average(network, folder)
+    which = f", the moving average of its weights ({AVERAGE})" if averaged else ""
+    yield f"model: begins from {folder}{which}"
+    for what, names in (("new", network.loaded.fresh), ("of the folder not used", network.loaded.skipped)):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            yield f"model: {len(names)} tensors {what}: {', '.join(names[:5])}{more}"
 
 
 def train_used_rows_only(config: RunConfig, corpus: Corpus, network: Network, task: TaskLike) -> None:

@@ -25,7 +25,7 @@ from instar.trainer.runtime import Precision
 
 
 class Average(Config):
-    """A moving average of the weights, which evaluation then uses."""
+    """A moving average of the weights, which evaluation, `evaluate` and `predict` then use."""
 
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """Share of the average that stays at each step."""

@@ -21,7 +21,7 @@ from instar.inference.evaluate import Evaluator
 from instar.inference.preview import Preview
 from instar.model.config import FromFolder
 from instar.model.speed import use_fast_cpu
-from instar.run.build import make_network, make_state, train_used_rows_only
+from instar.run.build import begun_from, make_network, make_state, train_used_rows_only
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus, left_out
 from instar.run.folder import run_hash
@@ -73,6 +73,9 @@ def prepare(
     corpus = build_corpus(config, console.print, start)
     task = config.task.build(corpus.tokenizer)
     network = make_network(config, corpus.tokenizer, corpus.labels, task, start)
+    if start is None and isinstance(config.model, FromFolder):
+        for line in begun_from(network, Path(config.model.path)):
+            console.print(line, soft_wrap=True)
     train_used_rows_only(config, corpus, network, task)
     splits = cut_corpus(config, corpus, network.max_length)
     for line in left_out(corpus, splits):
@@ -84,8 +87,6 @@ def prepare(
         console.print("train.eval_every: there is no data.eval, so nothing is evaluated")
     if start is not None:
         parts.snapshot(callbacks).restore(start)
-    elif network.loaded.folder is not None:
-        console.print(str(network.loaded))
     limits = StepLimits(micro_tokens=config.train.micro_tokens, max_norm=config.train.max_norm or float("inf"))
     return Run(
         state=state,

@@ -13,6 +13,7 @@ from instar.run.folder import run_of
 from instar.run.labels import Labels
 from instar.task import TaskLike
 from instar.trainer import Runtime
+from instar.trainer.snapshot import take_average
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,10 @@ class Saved:
 
 
 def take_up(checkpoint: Path) -> Saved:
-    """The checkpoint's run, task and network; it is verified before it is believed, and no other file is read."""
+    """The checkpoint's run, task and network; it is verified before it is believed, and no other file is read.
+
+    Where the run kept a moving average of its weights, the network has the average, as the run's own evaluation had.
+    """
     config = run_of(checkpoint)
     protocol.verify(checkpoint)
     runtime = Runtime.start(config.train.device, config.train.precision)
@@ -39,6 +43,7 @@ def take_up(checkpoint: Path) -> Saved:
     tokenizer, labels = Tokenizer.load(checkpoint), Labels.read(checkpoint)
     task = config.task.build(tokenizer)
     network = make_network(config, tokenizer, labels, task, checkpoint)
+    take_average(network, checkpoint)
     network.to(runtime.device)
     return Saved(
         folder=checkpoint,

@@ -31,7 +31,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take back saved averages; every name must be there."""
+        """Take back saved averages; ValueError unless names and shapes are those of the parameters."""
+        mine = {name: tuple(weight.shape) for name, weight in self.weights.items()}
+        theirs = {name: tuple(weight.shape) for name, weight in weights.items()}
+        differing = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+        if differing:
+            name = differing[0]
+            raise ValueError(f"{name}: wanted the shape {mine.get(name)}; got {theirs.get(name)}")
         for name, weight in self.weights.items():
             weight.copy_(weights[name])
 

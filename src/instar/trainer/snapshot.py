@@ -12,6 +12,9 @@ from instar.checkpoint.lineage import STATE, parent_reference
 from instar.checkpoint.tensors import read_tensors, write_tensors
 from instar.checkpoint.values import read_json, write_json
 from instar.core.errors import CheckpointError, NonFiniteError
+from instar.model import Network
+from instar.model.compact import used_tables, whole_tables
+from instar.trainer.average import WeightAverage
 from instar.trainer.callback import Callback
 from instar.trainer.state import Counters, TrainState
 
@@ -50,7 +53,7 @@ class Snapshot:
         self.write_companions(folder)
         write_tensors(folder / OPTIMIZER, _optimizer_tensors(state.optimizer))
         if state.average is not None:
-            write_tensors(folder / AVERAGE, state.average.weights)
+            write_tensors(folder / AVERAGE, whole_tables(state.network, state.average.weights))
         parent = self.identity.parent
         record = {
             "step": state.step,
@@ -76,7 +79,7 @@ class Snapshot:
         state = self.state
         _load_optimizer(state.optimizer, read_tensors(folder / OPTIMIZER), folder)
         if state.average is not None:
-            state.average.load(read_tensors(folder / AVERAGE))
+            _load_average(state.average, used_tables(state.network, read_tensors(folder / AVERAGE)), folder)
         state.counters = Counters(**record["counters"])
         state.task.load_state_dict(record["task"])
         if record["scaler"]:
@@ -91,6 +94,23 @@ class Snapshot:
                     f"{folder}: was trained on other {what} ({theirs[:12]}, and this run has {mine[:12]}); resume with "
                     "the same, or begin a new run with model: {from: " + str(folder) + "}"
                 )
+
+
+def take_average(network: Network, folder: Path) -> int:
+    """Give a network the moving average that a checkpoint keeps, where names and shapes agree; how many tensors did.
+
+    0 for a checkpoint that keeps none. A head that the checkpoint does not have stays as it is.
+    """
+    if not ((folder / STATE).is_file() and (folder / AVERAGE).is_file()):
+        return 0
+    averaged = read_tensors(folder / AVERAGE)
+    taken = 0
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name in averaged and averaged[name].shape == parameter.shape:
+                parameter.copy_(averaged[name])
+                taken += 1
+    return taken
 
 
 def refuse_non_finite(state: TrainState) -> None:
@@ -108,6 +128,13 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for name, parameter in zip(group["names"], group["params"], strict=True)
         for kind, value in optimizer.state.get(parameter, {}).items()
     }
+
+
+def _load_average(average: WeightAverage, weights: Mapping[str, Tensor], folder: Path) -> None:
+    try:
+        average.load(weights)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / AVERAGE}: is not the average of this run's weights: {error}") from error
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], folder: Path) -> None:
