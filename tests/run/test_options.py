@@ -175,3 +175,47 @@ def test_the_average_of_a_cut_embedding_is_resumed_bit_for_bit(workshop: Worksho
     for name in ("average", "model", "optimizer"):
         whole, twice = ((workshop.folder / run / "checkpoint-8" / f"{name}.safetensors") for run in ("whole", "twice"))
         assert whole.read_bytes() == twice.read_bytes()
+
+
+def shown(workshop: Workshop, task: str, *overrides: str) -> list[str]:
+    return list(describe(check(workshop.run_file(task), [f"data.cache={workshop.folder / 'cache'}", *overrides])))
+
+
+def test_check_shows_inputs_and_targets_side_by_side(workshop: Workshop) -> None:
+    lines = shown(workshop, "mlm")
+    header = next(line for line in lines if line.startswith("  place"))
+    rows = [line for line in lines if line[:7].strip().isdigit()]
+    assert '" "' in "".join(rows)  # a blank is seen
+    targets = [line[header.index("target") :] for line in rows]
+    assert any(target.startswith('"') for target in targets)
+    assert any(not target for target in targets)
+    assert len({line.index('"') for line in rows}) == 1
+    label = next(line for line in shown(workshop, "classify") if line.startswith("  target"))
+    assert label in ('  target  "bird"', '  target  "other"')
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_the_memory_of_a_loaded_model_is_that_of_a_new_one(workshop: Workshop, family: str) -> None:
+    task = "causal_lm" if family == "gpt2" else "mlm"
+    checkpoint = train(workshop, "first", "train.budget=1 steps", task=task)["checkpoint"]
+    cache = f"data.cache={workshop.folder / 'cache'}"
+    new, loaded = (
+        check(workshop.run_file(task), [cache, *more, "train.batch_samples=48"])["memory_gb"]
+        for more in ((), (f"model={{from: {checkpoint}}}", "tokenizer=null"))
+    )
+    assert loaded == new < 0.01
+
+
+def test_what_a_run_cannot_have_in_full_is_told(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("train.batch_samples=null", "train.batch_tokens=20", "train.schedule.warmup=500 steps")
+    train(workshop, "capped", *asked)
+    said = capsys.readouterr().err
+    warmup = "train.schedule.warmup: 500 steps are more than the run has (about 12 steps); it takes the whole run"
+    assert warmup in said
+    assert " samples are longer than 20 tokens (the longest has 34); each of them makes a step alone" in said
+    lines = shown(workshop, "mlm", *asked)
+    assert warmup in lines
+    assert any(line.startswith("train.batch_tokens: 48 of 48 samples") for line in lines)
+    train(workshop, "plain", "train.schedule.warmup=12 steps")
+    assert "train.schedule" not in (said := capsys.readouterr().err)
+    assert "train.batch_tokens" not in said

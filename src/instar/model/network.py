@@ -120,6 +120,16 @@ class Network(nn.Module):
         """Trained numbers, tied ones once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def num_layers(self) -> int:
+        """Layers of the model; 12 where its configuration does not say."""
+        return int(getattr(self.model.config, "num_hidden_layers", None) or 12)
+
+    @property
+    def width(self) -> int:
+        """Numbers in a hidden state; 768 where its configuration does not say."""
+        return int(getattr(self.model.config, "hidden_size", None) or 768)
+
     def forward(self, batch: PackedRow, layers: Sequence[int] = (-1,)) -> Forward:
         """Hidden states of the layers (0: embeddings, -1: last) at the read places, with the head to judge them.
 

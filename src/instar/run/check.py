@@ -1,5 +1,6 @@
 """`check`: everything short of training."""
 
+import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from instar.data.samples import Samples
 from instar.data.stream import Stream
 from instar.data.tokenizer import Tokenizer
 from instar.run.build import make_network, make_state
+from instar.run.capped import capped
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
 from instar.run.folder import run_folder
@@ -61,11 +63,12 @@ def check(run_file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         "vocabulary": checked.corpus.tokenizer.vocab_size,
         "data": {name: split.report for name, split in _named(checked.splits)},
         "tokens": checked.corpus.train.report,
+        "capped": list(capped(config, checked.splits.train, checked.state.totals)),
         "steps": round(steps),
         "epochs": round(checked.state.totals["epochs"], 3),
         "tokens_per_step": first.num_tokens,
         "device": str(checked.runtime.device),
-        "memory_gb": round(_memory(num_parameters, first.num_tokens, config) / 1e9, 3),
+        "memory_gb": round(_memory(checked, first.num_tokens) / 1e9, 3),
         "checkpoint_gb": round(3 * _FLOAT_BYTES * num_parameters / 1e9, 3),
         "free_disk_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
         "seconds_per_step": round(seconds, 4),
@@ -140,25 +143,19 @@ def _seconds_per_step(checked: Checked) -> float:
     return seconds
 
 
-def _memory(num_parameters: int, tokens_per_step: int, config: RunConfig) -> float:
+def _memory(checked: Checked, tokens_per_step: int) -> float:
     """Bytes of weights, gradients, two moments, and of activations (Korthikanti et al. 2022, eq. 1, in float32)."""
-    weights = 4 * _FLOAT_BYTES * num_parameters
-    layers = getattr(config.model, "num_layers", None) or 12
-    width = getattr(config.model, "hidden_size", None) or 768
-    at_once = min(tokens_per_step, config.train.micro_tokens or tokens_per_step)
-    per_token = (4 if config.train.checkpoint_activations else 2 * 34) * width
-    return float(weights + at_once * layers * per_token)
+    network, train = checked.state.network, checked.config.train
+    weights = 4 * _FLOAT_BYTES * network.num_parameters
+    at_once = min(tokens_per_step, train.micro_tokens or tokens_per_step)
+    per_token = (4 if train.checkpoint_activations else 2 * 34) * network.width
+    return float(weights + at_once * network.num_layers * per_token)
 
 
 def describe(found: dict[str, Any]) -> Iterator[str]:
-    """The same for a person: samples side by side, then figures."""
+    """The same for a person: samples with inputs and targets side by side, then figures."""
     for sample in found["samples"]:
-        yield f"sample {sample['sample']} ({sample['tokens']} tokens)"
-        yield "  input   " + " ".join(sample["input"])
-        targets = sample["targets"]
-        if isinstance(targets, dict):
-            targets = "  ".join(f"{place}: {token}" for place, token in targets.items())
-        yield f"  targets {targets}"
+        yield from _described(sample)
     for name, report in found["data"].items():
         told = ", ".join(f"{value:,} {key}" for key, value in report.items() if value)
         yield f"{name}: {told}"
@@ -166,6 +163,27 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
         f"{found['parameters']:,} parameters; {found['steps']:,} steps of about {found['tokens_per_step']:,} tokens "
         f"({found['epochs']} epochs) on {found['device']}"
     )
+    yield from found["capped"]
     yield f"memory about {found['memory_gb']} GB"
     yield f"a checkpoint {found['checkpoint_gb']} GB; free on the disk {found['free_disk_gb']} GB"
     yield f"time about {found['estimated_seconds'] / 60:.1f} minutes at {found['seconds_per_step']} s a step"
+
+
+def _described(sample: dict[str, Any]) -> Iterator[str]:
+    """Tokens in quotes, so that blanks and line ends are seen: a line each beside its target, or beside the label."""
+    tokens, targets = [_quoted(token) for token in sample["input"]], sample["targets"]
+    shown = "" if len(tokens) == sample["tokens"] else f", the first {len(tokens)} shown"
+    yield f"sample {sample['sample']} ({sample['tokens']} tokens{shown})"
+    if not isinstance(targets, dict):
+        yield "  input   " + " ".join(tokens)
+        yield f"  target  {_quoted(targets)}"
+        return
+    width = max(map(len, ["input", *tokens]))
+    yield f"  place  {'input':{width}}  target"
+    for place, token in enumerate(tokens):
+        target = _quoted(targets[place]) if place in targets else ""
+        yield f"  {place:5}  {token:{width}}  {target}".rstrip()
+
+
+def _quoted(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

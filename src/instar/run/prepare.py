@@ -22,6 +22,7 @@ from instar.inference.preview import Preview
 from instar.model.config import FromFolder
 from instar.model.speed import use_fast_cpu
 from instar.run.build import begun_from, make_network, make_state, train_used_rows_only
+from instar.run.capped import capped
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus, left_out
 from instar.run.folder import run_hash
@@ -78,9 +79,9 @@ def prepare(
             console.print(line, soft_wrap=True)
     train_used_rows_only(config, corpus, network, task)
     splits = cut_corpus(config, corpus, network.max_length)
-    for line in left_out(corpus, splits):
-        console.print(line, soft_wrap=True)
     state = make_state(config, splits, network, task, runtime)
+    for line in (*left_out(corpus, splits), *capped(config, splits.train, state.totals)):
+        console.print(line, soft_wrap=True)
     parts = Parts(config=config, folder=folder, corpus=corpus, splits=splits, state=state, runtime=runtime)
     callbacks = parts.callbacks(console, extra)
     if splits.evaluation is None and config.train.eval_every is not None:
