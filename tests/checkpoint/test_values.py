@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instar.checkpoint.tensors import read_tensors, write_tensors
-from instar.checkpoint.values import from_json, read_json, read_lines, to_json, truncate_lines, write_json
+from instar.checkpoint.values import from_json, read_json, read_lines, to_json, write_json
 from instar.core.errors import CheckpointError, DataError, InstarError
 
 VALUES = st.recursive(
@@ -46,24 +46,10 @@ def test_a_log_torn_anywhere_keeps_its_whole_lines(
     path.write_bytes(content)
     whole = rows[: content.count(b"\n")]
     assert read_lines(path) == whole
-    truncate_lines(path, lambda _: True)
-    assert path.read_bytes() == b"".join(json.dumps(row).encode() + b"\n" for row in whole)
-
-
-def test_a_log_is_cut_to_what_is_wanted(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1,  "loss": 1e-3}\n{"step": 2}\n{"step": 1}\n{"step":')
-    truncate_lines(path, lambda row: row["step"] < 2)
-    assert path.read_text() == '{"step": 1,  "loss": 1e-3}\n{"step": 1}\n'
-    before = path.stat().st_ino
-    truncate_lines(path, lambda row: row["step"] < 2)
-    assert path.stat().st_ino == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
 def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "metrics.jsonl") == []
-    truncate_lines(tmp_path / "metrics.jsonl", lambda _: True)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 from instar.checkpoint import protocol
-from instar.checkpoint.disk import sync_file
+from instar.checkpoint.disk import replace_bytes, sync_file
 from instar.checkpoint.lock import RunLock
 from instar.checkpoint.protocol import clean, newest, publish, rotate
 from instar.checkpoint.tensors import read_tensors, write_tensors
-from instar.checkpoint.values import read_json, truncate_lines, write_json
+from instar.checkpoint.values import read_json, read_lines, write_json
 from instar.core.rundir import RunFolder
 
 
@@ -29,7 +29,8 @@ def train(folder: Path, steps: int = 9, every: int = 3, flaw: str = "") -> None:
             weight, step = tensors["weight"], read_json(last / "state.json")["step"]
             speed = speed if flaw == "forgets" else tensors["speed"]
         if flaw != "keeps the log":
-            truncate_lines(run.metrics, lambda row: row["step"] <= step)
+            kept = [row for row in read_lines(run.metrics) if row["step"] <= step]
+            replace_bytes(run.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
         while step < steps:
             step += 1
             wanted = torch.rand(64, 8, generator=torch.Generator().manual_seed(step))

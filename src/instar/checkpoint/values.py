@@ -1,7 +1,7 @@
 """Small values on the disk: JSON files, replaced whole, and logs of one JSON object a line."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,24 +73,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
     DataError names the line of any other fault.
     """
-    return [value for _, value in _whole_lines(path)]
-
-
-def truncate_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
-    """The log holds only the lines that `keep` wants, byte for byte, and no torn one; old or new at every moment."""
-    if not path.exists():
-        return
-    content = b"".join(line for line, value in _whole_lines(path) if keep(value))
-    if content != path.read_bytes():
-        replace_bytes(path, content)
-
-
-def _whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     try:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    found: list[tuple[bytes, dict[str, Any]]] = []
+    found: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         torn = number == len(lines) and not line.endswith(b"\n")
         try:
@@ -103,5 +90,5 @@ def _whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
             break
         if not isinstance(value, dict):
             raise DataError(f"{path}:{number}: wanted one JSON object; got {type(value).__name__}")
-        found.append((line, value))
+        found.append(value)
     return found
