@@ -135,3 +135,12 @@ def test_nothing_heavy_is_imported_for_help():
     code = f"import sys, instar.cli.app; sys.exit(' '.join(n for n in {heavy.split()!r} if n in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
+
+
+def test_no_colour_wins_over_a_forced_one():
+    plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    forced = run("--help", env=plain | {"FORCE_COLOR": "1"})
+    assert "\x1b[" in forced.stdout
+    both = run("--help", env=plain | {"FORCE_COLOR": "1", "NO_COLOR": "1"})
+    assert both.returncode == 0
+    assert "\x1b[" not in both.stdout + both.stderr

@@ -18,6 +18,8 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line and leave with its exit code; no traceback without `--debug`."""
+    if os.environ.get("NO_COLOR"):
+        os.environ.pop("FORCE_COLOR", None)  # the libraries that draw would let it win
     given = list(sys.argv[1:] if arguments is None else arguments)
     ours = given[: given.index("--")] if "--" in given else given
     is_debug = "--debug" in ours or bool(os.environ.get("INSTAR_DEBUG"))
