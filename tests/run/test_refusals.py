@@ -12,7 +12,15 @@ import torch
 from instar import metric
 from instar.cli import main
 from instar.config.load import load
-from instar.core.errors import CheckpointError, ConfigError, DataError, InstarError, OutputError, UsageError
+from instar.core.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    InputMissingError,
+    InstarError,
+    OutputError,
+    UsageError,
+)
 from instar.run.config import RunConfig
 from instar.run.predict import predict
 from instar.trainer import Runtime
@@ -131,3 +139,25 @@ def test_a_warning_stays_on_its_line(workshop: Workshop, capsys: pytest.CaptureF
     workshop.train("mlm", ["train.budget=1 steps"])
     aside = workshop.folder / "mlm" / "quarantine" / "checkpoint-1"
     assert f"moved to {aside}" in capsys.readouterr().err
+
+
+def test_one_document_names_its_file_and_the_way_out(workshop: Workshop) -> None:
+    said = refusal(DataError, workshop, "mlm", "data.train.documents=file")
+    lines = workshop.folder / "lines.txt"
+    assert said.startswith(f"data.eval: {lines}: there is one document only, so none can be held out whole; ")
+    assert said.endswith("; or, if each line is a document, set data.train.documents: line")
+
+
+@pytest.mark.parametrize("tokenizer", ["null", "{kind: character}"])
+def test_a_run_is_no_model_and_its_checkpoint_is(workshop: Workshop, tokenizer: str) -> None:
+    workshop.train("mlm", ["train.budget=1 steps"], "first")
+    first = workshop.folder / "first"
+    said = refusal(InputMissingError, workshop, "mlm", f"model={{from: {first}}}", f"tokenizer={tokenizer}")
+    assert said == f"model.from: {first} is a run, not a model; did you mean {first / 'checkpoint-1'}?"
+
+
+@pytest.mark.parametrize("value", ["5 stepz", "1.5", "-3 steps"])
+def test_a_bad_span_is_told_once(workshop: Workshop, value: str) -> None:
+    said = refusal(ConfigError, workshop, "mlm", f"train.schedule.warmup={value}")
+    assert said.count("wanted ") == said.count("got ") == 1
+    assert "a number above 0 and a unit (steps, epochs, samples, tokens), like '500 steps'; got" in said

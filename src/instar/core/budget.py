@@ -22,13 +22,13 @@ class Budget:
         wanted = f"a number above 0 and a unit ({', '.join(units)}), like '500 {units[0]}'"
         match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            raise ValueError(f"write {wanted}; got {text!r}")
+            raise ValueError(f"wanted {wanted}; got {text!r}")
         unit = match[2] if match[2].endswith("s") else match[2] + "s"
         amount = float(match[1].replace("_", ""))
         if unit not in units or amount <= 0:
-            raise ValueError(f"write {wanted}; got {text!r}")
+            raise ValueError(f"wanted {wanted}; got {text!r}")
         if amount != int(amount) and unit not in ("epochs", "minutes"):
-            raise ValueError(f"{unit} come in whole numbers; got {text!r}")
+            raise ValueError(f"wanted a whole number of {unit}; got {text!r}")
         return cls(amount, unit)
 
     def __str__(self) -> str:

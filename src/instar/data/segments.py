@@ -71,7 +71,7 @@ def split_documents(documents: Documents, fraction: float, seed: int) -> tuple[D
     if documents.count < 2:
         raise DataError(
             "there is one document only, so none can be held out whole; "
-            "cut it into windows (too_long: window), or name a file for `eval`"
+            "cut it into windows (data.too_long: window), or name a file for data.eval"
         )
     held = min(max(1, round(fraction * documents.count)), documents.count - 1)
     key = derive(seed, "split") if documents.key is None else documents.key

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from instar.checkpoint.disk import disk_errors
 from instar.core.errors import ConfigError, DataError, InputMissingError
+from instar.core.rundir import RunFolder
 from instar.data.cache import TokenCache, build_cache
 from instar.data.config import DataConfig, Split
 from instar.data.fingerprint import source_fingerprint
 from instar.data.samples import Cut, Samples
-from instar.data.source import Source
+from instar.data.source import Source, Text
 from instar.data.tokenizer import Tokenizer, TokenizerConfig, build_tokenizer
 from instar.model.config import FromFolder
 from instar.run.config import RunConfig
@@ -58,6 +59,8 @@ def build_corpus(config: RunConfig, tell: Tell, saved: Path | None = None) -> Co
 
 
 def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
+    if saved is None and isinstance(config.model, FromFolder):
+        _must_be_no_run(Path(config.model.path))
     tokenizer = Tokenizer.load(saved) if saved is not None else _tokenizer(config, tell)
     data = config.data
 
@@ -88,9 +91,19 @@ def cut_corpus(config: RunConfig, corpus: Corpus, max_length: int | None) -> Spl
 
     train = Samples(corpus.train, corpus.tokenizer, cut)
     if isinstance(corpus.evaluation, Split):
-        train, evaluation = train.split(corpus.evaluation.fraction, corpus.evaluation.seed)
+        train, evaluation = _split(train, corpus.evaluation, config.data.train)
         return Splits(train=train, evaluation=evaluation, test=samples(corpus.test))
     return Splits(train=train, evaluation=samples(corpus.evaluation), test=samples(corpus.test))
+
+
+def _split(train: Samples, split: Split, source: Source) -> tuple[Samples, Samples]:
+    """(train, held out); DataError names the file that gives too little to hold some out."""
+    try:
+        return train.split(split.fraction, split.seed)
+    except DataError as error:
+        few = train.cache.num_documents == 1 and isinstance(source, Text) and source.separation != "line"
+        hint = "; or, if each line is a document, set data.train.documents: line" if few else ""
+        raise DataError(f"data.eval: {source.files()[0]}: {error}{hint}") from error
 
 
 def cut_of(config: RunConfig, max_length: int | None) -> Cut:
@@ -131,6 +144,13 @@ def _tokenizer(config: RunConfig, tell: Tell) -> Tokenizer:
     if not isinstance(config.model, FromFolder):
         raise ConfigError(["tokenizer: a new model needs one, like {kind: wordpiece, vocab_size: 8000}"])
     return Tokenizer.load(Path(config.model.path))
+
+
+def _must_be_no_run(folder: Path) -> None:
+    """InputMissingError if a run folder is named where a checkpoint in it is meant."""
+    inside = RunFolder(folder).checkpoints()
+    if inside and not (folder / "config.json").is_file():
+        raise InputMissingError(f"model.from: {folder} is a run, not a model; did you mean {inside[-1][1]}?")
 
 
 def _must_be_the_models(tokenizer: Tokenizer, folder: Path) -> None:
