@@ -88,10 +88,12 @@ def test_fewer_heads_of_keys():
     torch.testing.assert_close(attend(q, k, v, pack, options), wanted)
 
 
-@pytest.mark.parametrize("chunk", [1, 1 << 20])  # probabilities computed again, or kept
-def test_dropped_attention_has_the_right_mean_and_backward(monkeypatch, chunk):
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+@pytest.mark.parametrize("kept_keys", [0, 512])  # probabilities computed again, or kept
+def test_dropped_attention_has_the_right_mean_and_backward(monkeypatch, chunk, kept_keys):
     """Probabilities are linear in the values: averaging many draws gives the answer without dropout."""
     monkeypatch.setattr(grouped, "CHUNK", chunk)
+    monkeypatch.setattr(grouped, "KEPT", kept_keys)
     pack, tensors = case([9, 3, 2])
     options = Options(0.3, 0.25, causal=False, window=None, read=False)
     torch.manual_seed(3)

@@ -6,6 +6,7 @@ import torch
 
 from instar.core.errors import ConfigError
 from instar.core.seeds import derive
+from instar.model.activation import swap_activations
 from instar.model.architecture import Vocabulary, architecture, position_offset
 from instar.model.classes import model_class
 from instar.model.config import FromConfig, FromFolder
@@ -80,6 +81,7 @@ def _wrap(model: Any, head: Head, pooling: Pooling | None) -> Network:
     elif not is_packed:
         notice(f"{family}: it cannot run on packed rows, so it runs on padded ones (slower, same results)")
     swap_dropout(model)
+    swap_activations(model)
     gathers = is_packed and gather_last_layer(model)
     pooled = (pooling or default_pooling(model)) if head == "classify" else None
     return Network(model, head=parts, pooling=pooled, is_packed=is_packed, position_offset=offset, can_gather=gathers)

@@ -1,11 +1,11 @@
 """Attention in groups of near-equal length, with dropout: plain products over blocks that fit the cache.
 
-Probabilities of small groups are kept for the backward pass; those of large ones are computed again, so that memory
-grows with the tokens and not with their square.
+Probabilities of documents up to KEPT tokens are kept for the backward pass; those of longer ones are computed again, so
+that memory grows with the tokens and not with their square.
 Shape letters: H heads, T tokens, P slots, B blocks (documents x heads), Q queries, K keys, D width of a head.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,6 +18,9 @@ from instar.model.speed import plain_matmul
 
 CHUNK = 1 << 20
 """Scores in a chunk (4 MB in float32)."""
+
+KEPT = 512
+"""Keys up to which probabilities are kept; beyond, they would outweigh a layer's other activations."""
 
 SHORT = 192
 """Keys up to which a block's products are too small for oneDNN's set-up."""
@@ -38,7 +41,7 @@ class GroupedAttention(torch.autograd.Function):
         q_PHD = _slots(q, layout.query_slots_P)
         k_PHD, v_PHD = (_slots(x, layout.key_slots_P) for x in (k, v))
         out_PHD = torch.empty_like(q_PHD)
-        made: dict[int, tuple[Tensor, ...]] = {}
+        made: dict[int, list[Chunk]] = {}
         for number, group in enumerate(layout.groups):
             mask = pack.mask(number, group, causal=options.causal, window=options.window, read=options.read)
             with _products(group):
@@ -47,20 +50,18 @@ class GroupedAttention(torch.autograd.Function):
                 for part, weights, keep in _weights(q_BQD * options.scale, k_BKD, mask, options, seed + number):
                     seen = weights if keep is None else scaled(weights, keep, keep_scale(options.dropout))
                     torch.bmm(seen, v_BKD[part], out=out_BQD[part])
-                    if len(weights) == len(q_BQD):
-                        made[number] = (weights,) if keep is None else (weights, keep)
+                    if group.num_keys <= KEPT:
+                        made.setdefault(number, []).append((part, weights, keep))
             _store(group, out_BQD, out_PHD, queries=True)
-        ctx.save_for_backward(q_PHD, k_PHD, v_PHD, *(tensor for kept_ones in made.values() for tensor in kept_ones))
-        ctx.options, ctx.pack, ctx.seed, ctx.made = options, pack, seed, tuple(made)
+        ctx.save_for_backward(q_PHD, k_PHD, v_PHD)
+        ctx.options, ctx.pack, ctx.seed, ctx.made = options, pack, seed, made
         places = layout.query_places_M
         return (out_PHD if places is None else out_PHD.index_select(0, places))[None]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q_PHD, k_PHD, v_PHD, *rest = ctx.saved_tensors
-        options, pack = ctx.options, ctx.pack
-        size = 2 if options.dropout else 1
-        made = {number: tuple(rest[place * size : (place + 1) * size]) for place, number in enumerate(ctx.made)}
+        q_PHD, k_PHD, v_PHD = ctx.saved_tensors
+        options, pack, made = ctx.options, ctx.pack, ctx.made
         layout: Layout = pack.read_layout if options.read else pack.all_layout
         grad_PHD = grads[0][0]
         if layout.query_places_M is not None:
@@ -71,10 +72,7 @@ class GroupedAttention(torch.autograd.Function):
             with _products(group):
                 q_BQD, k_BKD, v_BKD = _blocks(group, q_PHD, k_PHD, v_PHD)
                 blocks = (q_BQD * options.scale, k_BKD, v_BKD, _block(group, grad_PHD, queries=True))
-                if number in made:
-                    chunks = _whole(*made[number])
-                else:
-                    chunks = _weights(blocks[0], blocks[1], mask, options, ctx.seed + number)
+                chunks = made.get(number) or _weights(blocks[0], blocks[1], mask, options, ctx.seed + number)
                 results = _group_backward(blocks, chunks, options)
             for target, result, queries in zip(moved, results, (True, False, False), strict=True):
                 _store(group, result, target, queries=queries)
@@ -84,7 +82,7 @@ class GroupedAttention(torch.autograd.Function):
 
 
 def _group_backward(
-    blocks: tuple[Tensor, Tensor, Tensor, Tensor], chunks: Iterator[Chunk], options: Options
+    blocks: tuple[Tensor, Tensor, Tensor, Tensor], chunks: Iterable[Chunk], options: Options
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of a group's scaled q, its k and its v, those of q already scaled back."""
     q_BQD, k_BKD, v_BKD, grad_BQD = blocks
@@ -98,11 +96,6 @@ def _group_backward(
         torch.bmm(dscores, k_BKD[part], out=dq_BQD[part])
         torch.bmm(dscores.transpose(1, 2), q_BQD[part], out=dk_BKD[part])
     return dq_BQD.mul_(options.scale), dk_BKD, dv_BKD
-
-
-def _whole(weights: Tensor, keep: Tensor | None = None) -> Iterator[Chunk]:
-    """Probabilities that were kept, as the one chunk they were."""
-    yield slice(0, len(weights)), weights, keep
 
 
 def _weights(q_BQD: Tensor, k_BKD: Tensor, mask: Tensor | None, options: Options, seed: int) -> Iterator[Chunk]:
