@@ -48,23 +48,23 @@ WORKLOADS = {
     for workload in (
         Workload(
             name="a", title="MLM, BERT 4 x 256, V 30,522, 32 sentences", task="mlm", layers=4, width=256, heads=4,
-            batch=32, stock_steps=9, steps=40, max_length=512, goal=10.0,
+            batch=32, stock_steps=7, steps=28, max_length=512, goal=10.0,
         ),
         Workload(
             name="b", title="MLM, BERT 6 x 512, V 30,522, 32 sentences", task="mlm", layers=6, width=512, heads=8,
-            batch=32, stock_steps=6, steps=20, max_length=512, goal=9.0,
+            batch=32, stock_steps=4, steps=12, max_length=512, goal=9.0,
         ),
         Workload(
             name="c", title="MLM on DNA, BERT 6 x 384, 6-mers, 8 x 512 tokens", task="mlm", layers=6, width=384,
-            heads=6, batch=8, stock_steps=6, steps=10, max_length=512, goal=2.0,
+            heads=6, batch=8, stock_steps=4, steps=7, max_length=512, goal=2.0,
         ),
         Workload(
             name="d", title="GPT-2 6 x 384, V 50,257, 8 x 256 tokens", task="causal_lm", layers=6, width=384, heads=6,
-            batch=8, stock_steps=6, steps=10, max_length=256, goal=2.4,
+            batch=8, stock_steps=4, steps=7, max_length=256, goal=2.4,
         ),
         Workload(
             name="e", title="classify, BERT 6 x 384, 32 short sentences", task="classify", layers=6, width=384,
-            heads=12, batch=32, stock_steps=16, steps=40, max_length=64, goal=3.5,
+            heads=12, batch=32, stock_steps=12, steps=28, max_length=64, goal=3.5,
         ),
     )
 }  # fmt: skip
