@@ -13,6 +13,7 @@ import pytest
 
 import instar.cli
 from instar.core.errors import ConfigError, DataError, DiskError, InputMissingError, NonFiniteError, OutputError
+from tests.processes import start
 
 INSTAR = [sys.executable, "-c", "from instar.cli import main; main()"]
 
@@ -102,9 +103,7 @@ def test_a_closed_pipe_is_silent(command, monkeypatch):
 
 def test_an_interrupt_leaves_with_130():
     code = "import instar.cli.app, time; instar.cli.app.app = lambda *a, **k: time.sleep(30); instar.cli.main([])"
-    command = subprocess.Popen(
-        [sys.executable, "-c", f"print(1, flush=True); {code}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    command = start([sys.executable, "-c", f"print(1, flush=True); {code}"])
     command.stdout.readline()
     time.sleep(1)
     command.send_signal(signal.SIGINT)

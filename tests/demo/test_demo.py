@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from instar.core.errors import OutputError
 from instar.core.rundir import RunFolder
 from instar.run.demo.curve import compare
 from instar.run.demo.folder import claim
+from tests.processes import start
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_an_interrupted_demo_goes_on_and_another_plan_starts_over(tmp_path):
 def test_an_interrupt_leaves_no_process_behind(tmp_path):
     folder = tmp_path / "demo"
     command = [sys.executable, "-m", "instar.cli", "demo", "--small", "--output", str(folder)]
-    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    demo = start(command, text=True)
     try:
         while not (folder / "letters" / "metrics.jsonl").is_file() and demo.poll() is None:
             time.sleep(0.1)

@@ -10,7 +10,7 @@ from recipes import RECIPES, lines_of
 from runs import SMOOTH, distance, last, left, losses, run
 
 from instar.inference.evaluate import Evaluator
-from instar.run.corpus import cut_corpus
+from instar.run.corpus import build_corpus, cut_corpus
 from instar.run.saved import take_up
 
 
@@ -61,14 +61,15 @@ def test_the_size_of_pieces_changes_nothing(name: str, shrunk: Callable, referen
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_scores_are_the_same_at_every_batch_size(name: str, reference: Callable) -> None:
-    saved = take_up(last(reference(name)), print)
-    evaluation = cut_corpus(saved.config, saved.corpus, saved.network.max_length).evaluation
+    saved = take_up(last(reference(name)))
+    corpus = build_corpus(saved.config, print, saved.folder)
+    evaluation = cut_corpus(saved.config, corpus, saved.network.max_length).evaluation
     evaluator = Evaluator(
         network=saved.network,
         task=saved.task,
         seed=saved.config.seed,
         device=torch.device("cpu"),
-        label_names=saved.corpus.label_names,
+        label_names=saved.labels.names,
     )
     wanted = evaluator.scores(evaluation.batches(8192))
     for size in (1, 37, 150):
