@@ -21,10 +21,10 @@ class Clock:
     losses: list[float] = field(default_factory=list)
 
     def result(self, warm: int) -> dict[str, Any]:
-        """Real tokens a second after the first `warm` steps."""
-        steps = len(self.times)
+        """Real tokens a second after the first `warm` steps and before the last, in which a run saves and ends."""
+        steps = len(self.times) - 1
         tokens = sum(self.tokens[warm:steps])
-        seconds = self.times[-1] - self.times[warm - 1]
+        seconds = self.times[steps - 1] - self.times[warm - 1]
         return {"tokens_per_second": tokens / seconds, "steps": steps, "losses": [round(x, 4) for x in self.losses]}
 
 

@@ -30,7 +30,7 @@ class Workload:
     batch: int
     stock_steps: int
     steps: int
-    warm: int = 3
+    warm: int = 4
     max_length: int | None = None
     goal: float = 1.0
     """At least so many times the stock Trainer."""
