@@ -1,0 +1,169 @@
+"""What the parts of `Trainer` find on each other. Annotations only: nothing here runs.
+
+`Trainer` is joined from mixins of one theme each. Every mixin subclasses `TrainerParts`, so that it may use what
+another one sets or defines. Names are those of the Transformers Trainer, because users' subclasses use them too.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from torch.utils.data import DataLoader
+
+    from instar.api.arguments import TrainingArguments
+    from instar.api.callbacks import CallbackHandler, TrainerCallback, TrainerControl, TrainerState
+    from instar.api.outputs import BestRun, EvalLoopOutput, PredictionOutput, TrainOutput
+    from instar.trainer.average import WeightAverage
+    from instar.trainer.runtime import Runtime
+
+
+class TrainerParts:
+    """The attributes and the methods that mixins share."""
+
+    if TYPE_CHECKING:
+        # ---- set by the constructor ----
+        args: TrainingArguments
+        model: nn.Module
+        """The user's model, never wrapped."""
+        model_wrapped: nn.Module
+        """What forward passes of training call: the model, or DDP, FSDP or a compiled module around it."""
+        model_init: Callable[..., nn.Module] | None
+        processing_class: Any
+        data_collator: Callable[[list[Any]], Any]
+        train_dataset: Any
+        eval_dataset: Any
+        compute_loss_func: Callable[..., Tensor] | None
+        compute_metrics: Callable[..., dict[str, Any]] | None
+        preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None
+        optimizer: torch.optim.Optimizer | None
+        lr_scheduler: Any
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None
+        callback_handler: CallbackHandler
+        state: TrainerState
+        control: TrainerControl
+        label_names: list[str]
+        label_smoother: Any
+        can_return_loss: bool
+        model_accepts_loss_kwargs: bool
+        loss_is_scaled_for_ga: bool | None
+        place_model_on_device: bool
+        is_model_parallel: bool
+        is_fsdp_enabled: bool
+        is_deepspeed_enabled: bool
+        is_in_train: bool
+        current_flos: float
+        current_gradient_accumulation_steps: int
+        hub_model_id: str | None
+        hp_name: Callable[..., str] | None
+        hp_search_backend: Any
+        runtime: Runtime
+        """The process among its ranks: device, precision, exchanges."""
+        _memory_tracker: Any
+        _signature_columns: list[str] | None
+        _train_batch_size: int
+        _created_lr_scheduler: bool
+        _loss_shifts_labels: bool
+        _weight_average: WeightAverage | None
+        """The moving average of the weights, while one is kept."""
+        _scaler: torch.amp.GradScaler
+        """Scales losses in fp16; disabled otherwise."""
+
+        # ---- construction ----
+        @property
+        def accelerator(self) -> Any: ...
+        def is_local_process_zero(self) -> bool: ...
+        def is_world_process_zero(self) -> bool: ...
+        def call_model_init(self, trial: Any = None) -> nn.Module: ...
+        def num_examples(self, dataloader: DataLoader[Any]) -> int: ...
+        def floating_point_ops(self, inputs: Mapping[str, Any]) -> int: ...
+        def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None: ...
+
+        # ---- loading ----
+        def get_train_dataloader(self) -> DataLoader[Any]: ...
+        def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]: ...
+        def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]: ...
+        def _set_signature_columns_if_needed(self) -> None: ...
+
+        # ---- optimizing ----
+        def create_optimizer_and_scheduler(self, num_training_steps: int) -> None: ...
+        def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer: ...
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any: ...
+        def get_total_train_batch_size(self, args: TrainingArguments | None = None) -> int: ...
+        def _get_learning_rate(self) -> float: ...
+
+        # ---- training ----
+        def train(
+            self, resume_from_checkpoint: Any = None, trial: Any = None, ignore_keys_for_eval: list[str] | None = None
+        ) -> TrainOutput: ...
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any: ...
+        def compute_loss_context_manager(self) -> AbstractContextManager[Any]: ...
+        def _prepare_inputs(self, inputs: Any) -> Any: ...
+        def _prepare_input(self, data: Any) -> Any: ...
+        def _drop_unusable(self, inputs: Any) -> Any: ...
+        def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any: ...
+        def _without_average(self) -> AbstractContextManager[None]: ...
+        def _with_average(self) -> AbstractContextManager[None]:
+            """The model holds the moving average of its weights within, where one is kept."""
+
+        # ---- saving ----
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None: ...
+        def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None: ...
+        def _find_checkpoint(self, resume_from_checkpoint: Any) -> str | None:
+            """The folder to resume from, whole and verified: True means the newest; None: begin anew. Raises as 1.8."""
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None: ...
+        def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None: ...
+        def _load_scaler(self, checkpoint: str | None) -> None: ...
+        def _load_rng_state(self, checkpoint: str | None) -> None: ...
+        def _load_callback_state(self) -> None: ...
+        def _load_best_model(self) -> None: ...
+        def _determine_best_metric(self, metrics: dict[str, Any], trial: Any) -> bool: ...
+        def _finish_saving(self, trial: Any = None) -> None:
+            """Wait for writes in the background, and thin out checkpoints at the end of training."""
+
+        def _get_output_dir(self, trial: Any) -> str: ...
+
+        # ---- evaluating ----
+        def evaluate(
+            self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+        ) -> dict[str, float]: ...
+        def predict(
+            self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+        ) -> PredictionOutput: ...
+        def evaluation_loop(
+            self,
+            dataloader: DataLoader[Any],
+            description: str,
+            prediction_loss_only: bool | None = None,
+            ignore_keys: list[str] | None = None,
+            metric_key_prefix: str = "eval",
+        ) -> EvalLoopOutput: ...
+        def prediction_step(
+            self, model: nn.Module, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+        ) -> tuple[Any, Any, Any]: ...
+        def _evaluate(
+            self, trial: Any, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
+        ) -> dict[str, float]: ...
+
+        # ---- reporting, hub, tuning ----
+        def log(self, logs: dict[str, Any], start_time: float | None = None) -> None: ...
+        def store_flos(self) -> None: ...
+        def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None: ...
+        def _push_from_checkpoint(self, checkpoint_folder: str) -> None: ...
+        def _finish_current_push(self) -> None: ...
+        def _hp_search_setup(self, trial: Any) -> None: ...
+        def _report_to_hp_search(self, trial: Any, step: int, metrics: dict[str, float]) -> None: ...
+        def hyperparameter_search(self, *args: Any, **kwargs: Any) -> BestRun: ...
+
+        # ---- callbacks ----
+        def add_callback(self, callback: type[TrainerCallback] | TrainerCallback) -> None: ...
+        def pop_callback(self, callback: type[TrainerCallback] | TrainerCallback) -> TrainerCallback | None: ...
+        def remove_callback(self, callback: type[TrainerCallback] | TrainerCallback) -> None: ...
+        def get_batch_samples(
+            self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
+        ) -> tuple[Any, Any]: ...

@@ -1,0 +1,7 @@
+"""How a Trainer is put together."""
+
+from instar.api.base import TrainerParts
+
+
+class Construction(TrainerParts):
+    """How a Trainer is put together."""

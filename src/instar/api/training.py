@@ -1,0 +1,7 @@
+"""Training on the one loop."""
+
+from instar.api.base import TrainerParts
+
+
+class Training(TrainerParts):
+    """Training on the one loop."""

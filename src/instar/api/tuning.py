@@ -1,0 +1,7 @@
+"""Search over hyperparameters."""
+
+from instar.api.base import TrainerParts
+
+
+class Tuning(TrainerParts):
+    """Search over hyperparameters."""
