@@ -1,0 +1,179 @@
+"""All callbacks as one: every event reaches each of them, in order."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from instar.api.callbacks.base import TrainerCallback
+
+_log = logging.getLogger(__name__)
+
+
+class CallbackHandler(TrainerCallback):
+    """Keeps the callbacks of a Trainer and hands events to them.
+
+    A callback is an object or a class of this package, of Transformers, or any object with events of that shape.
+    One that raises ends the run: its error goes on unchanged, with a note that names callback and event.
+    """
+
+    def __init__(
+        self, callbacks: Sequence[Any], model: Any, processing_class: Any, optimizer: Any, lr_scheduler: Any
+    ) -> None:
+        self.callbacks: list[Any] = []
+        self._counted: list[Any] = []
+        self._listening: dict[str, list[Any]] = {}
+        for callback in callbacks:
+            self.add_callback(callback)
+        self.model = model
+        self.processing_class = processing_class
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.train_dataloader: Any = None
+        self.eval_dataloader: Any = None
+        if not any(_is_a(callback, "DefaultFlowCallback") for callback in self.callbacks):
+            _log.warning(
+                "No `DefaultFlowCallback` among the callbacks, so nothing is logged, evaluated or saved by itself, and "
+                "training does not stop; trainer.add_callback(DefaultFlowCallback) adds it. The callbacks are:\n%s",
+                self.callback_list,
+            )
+
+    def add_callback(self, callback: Any) -> None:
+        """Add an object, or one made of a class; a second one of a class is added and said."""
+        added = callback() if isinstance(callback, type) else callback
+        if type(added) in [type(known) for known in self.callbacks]:
+            _log.warning(
+                "A second %s is added to the callbacks. The callbacks so far are:\n%s",
+                type(added).__name__,
+                self.callback_list,
+            )
+        self.callbacks.append(added)
+
+    def pop_callback(self, callback: Any) -> Any:
+        """Take out the first one of a class, or this one, and give it back; None where there is none."""
+        for known in self.callbacks:
+            if _stands_for(known, callback) if isinstance(callback, type) else known == callback:
+                self.callbacks.remove(known)
+                return known
+        return None
+
+    def remove_callback(self, callback: Any) -> None:
+        """Take out the first one of a class, or this one; ValueError where this one is not among them."""
+        if self.pop_callback(callback) is None and not isinstance(callback, type):
+            raise ValueError(f"{type(callback).__name__} is not among the callbacks, which are: {self.callback_list}")
+
+    @property
+    def callback_list(self) -> str:
+        """Names of the classes, one a line."""
+        return "\n".join(type(callback).__name__ for callback in self.callbacks)
+
+    def call_event(self, event: str, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Hand an event to every callback that listens to it; the control that the last one of them left."""
+        listening = self._listeners(event)
+        if not listening:
+            return control
+        kwargs = {
+            "model": self.model,
+            "processing_class": self.processing_class,
+            "optimizer": self.optimizer,
+            "lr_scheduler": self.lr_scheduler,
+            "train_dataloader": self.train_dataloader,
+            "eval_dataloader": self.eval_dataloader,
+            **kwargs,
+        }
+        for callback in listening:
+            try:
+                result = getattr(callback, event)(args, state, control, **kwargs)
+            except Exception as error:
+                error.add_note(f"raised by the callback {type(callback).__name__} in {event}")
+                raise
+            if result is not None:
+                control = result
+        return control
+
+    def _listeners(self, event: str) -> list[Any]:
+        """The callbacks that do something at an event: four a step are asked, so this is looked up once."""
+        if self._counted != self.callbacks:
+            self._counted, self._listening = list(self.callbacks), {}
+        found = self._listening.get(event)
+        if found is None:
+            found = [callback for callback in self.callbacks if _listens(callback, event)]
+            self._listening[event] = found
+        return found
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        return self.call_event("on_init_end", args, state, control, **kwargs)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        control.should_training_stop = False
+        self._counted = []  # methods that were put on a callback since are found
+        return self.call_event("on_train_begin", args, state, control, **kwargs)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        return self.call_event("on_train_end", args, state, control, **kwargs)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        control.should_epoch_stop = False
+        return self.call_event("on_epoch_begin", args, state, control, **kwargs)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        return self.call_event("on_epoch_end", args, state, control, **kwargs)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        control.should_log = control.should_evaluate = control.should_save = False
+        return self.call_event("on_step_begin", args, state, control, **kwargs)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        return self.call_event("on_pre_optimizer_step", args, state, control, **kwargs)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        return self.call_event("on_optimizer_step", args, state, control, **kwargs)
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        return self.call_event("on_substep_end", args, state, control, **kwargs)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        return self.call_event("on_step_end", args, state, control, **kwargs)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> Any:
+        control.should_evaluate = False
+        return self.call_event("on_evaluate", args, state, control, metrics=metrics, **kwargs)
+
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> Any:
+        return self.call_event("on_predict", args, state, control, metrics=metrics, **kwargs)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        control.should_save = False
+        return self.call_event("on_save", args, state, control, **kwargs)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> Any:
+        control.should_log = False
+        return self.call_event("on_log", args, state, control, logs=logs, **kwargs)
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        return self.call_event("on_prediction_step", args, state, control, **kwargs)
+
+    def on_push_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        return self.call_event("on_push_begin", args, state, control, **kwargs)
+
+
+def _listens(callback: Any, event: str) -> bool:
+    """False where an event is the empty one of the base class, this package's or Transformers'."""
+    method = getattr(callback, event, None)
+    function = getattr(method, "__func__", method)
+    if function is None or function is TrainerCallback.__dict__[event]:
+        return False
+    origin = (getattr(function, "__module__", ""), getattr(function, "__qualname__", ""))
+    return origin != ("transformers.trainer_callback", f"TrainerCallback.{event}")
+
+
+def _is_a(callback: Any, name: str) -> bool:
+    return any(cls.__name__ == name for cls in type(callback).__mro__)
+
+
+def _stands_for(callback: Any, wanted: type) -> bool:
+    """True for an object of the class, or of this package's class of that name where Transformers' own was given."""
+    if isinstance(callback, wanted):
+        return True
+    return wanted.__module__.startswith("transformers.") and any(
+        cls.__name__ == wanted.__name__ and cls.__module__.startswith(__package__) for cls in type(callback).__mro__
+    )
