@@ -21,6 +21,7 @@ from instar.optim.schedule import Schedule, WarmupStableDecay
 from instar.task import Task
 from instar.trainer.callbacks.early_stop import EarlyStopping
 from instar.trainer.callbacks.non_finite import OnNonFinite
+from instar.trainer.parallel.config import Auto, Parallel
 from instar.trainer.runtime import Precision
 
 
@@ -54,6 +55,8 @@ class TrainConfig(Config):
     """Arithmetic of forward passes; weights and optimizer are float32 always."""
     device: str = "auto"
     """cpu, cuda, cuda:1 (one of several), or auto: a GPU where there is one."""
+    parallel: Parallel = Auto()
+    """How processes share the work, where `torchrun` or another launcher started several."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; null: as PyTorch finds them (`instar doctor` measures). Another number rounds sums differently."""
     checkpoint_activations: bool = False

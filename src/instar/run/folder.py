@@ -20,6 +20,7 @@ FREE = (
     "train.budget",
     "train.micro_tokens",
     "train.device",
+    "train.parallel",
     "train.threads",
     "train.log_every",
     "train.eval_every",
