@@ -5,6 +5,7 @@ reads them unchanged; nothing of that package is imported here.
 """
 
 import difflib
+import inspect
 import os
 import random
 import re
@@ -205,4 +206,7 @@ def default_compute_objective(metrics: Mapping[str, float]) -> float:
     return sum(others.values()) if others else metrics["eval_loss"]
 
 
-ComputeMetrics = Callable[..., Mapping[str, Any]]
+def takes_argument(function: Callable[..., Any], name: str) -> bool:
+    """Whether `function` may be called with `name=...`."""
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
