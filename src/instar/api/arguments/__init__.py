@@ -1,0 +1,33 @@
+"""`TrainingArguments`, in small themes joined into one flat class; old spellings; checks; JSON."""
+
+from instar.api.arguments.accelerator import AcceleratorConfig
+from instar.api.arguments.choices import (
+    DebugOption,
+    FSDPOption,
+    HubStrategy,
+    IntervalStrategy,
+    OptimizerNames,
+    ParallelMode,
+    SaveStrategy,
+    SchedulerType,
+)
+from instar.api.arguments.faults import ArgumentError
+from instar.api.arguments.flat import TrainingArguments
+from instar.api.arguments.seq2seq import Seq2SeqTrainingArguments
+from instar.api.arguments.written import from_transformers
+
+__all__ = [
+    "AcceleratorConfig",
+    "ArgumentError",
+    "DebugOption",
+    "FSDPOption",
+    "HubStrategy",
+    "IntervalStrategy",
+    "OptimizerNames",
+    "ParallelMode",
+    "SaveStrategy",
+    "SchedulerType",
+    "Seq2SeqTrainingArguments",
+    "TrainingArguments",
+    "from_transformers",
+]

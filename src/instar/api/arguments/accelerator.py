@@ -1,0 +1,86 @@
+"""How batches are spread over processes: the part of Accelerate's set-up that a trainer takes."""
+
+import copy
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from instar.api.arguments.faults import guess
+from instar.api.arguments.option import option
+
+_ACCUMULATION = ("num_steps", "adjust_scheduler", "sync_with_dataloader", "sync_each_batch")
+
+
+@dataclass
+class AcceleratorConfig:
+    """How batches are spread over processes; the fields are those of Transformers' class of this name."""
+
+    split_batches: bool = option(False, "the batch size is that of all processes together")
+    dispatch_batches: bool | None = option(None, "the main process reads all batches and sends them out")
+    even_batches: bool = option(True, "repeat first samples so that every process has as many batches")
+    use_seedable_sampler: bool = option(True, "draw the order from the seed and the epoch alone")
+    non_blocking: bool = option(False, "copy batches to the device while it computes")
+    gradient_accumulation_kwargs: dict[str, Any] | None = option(None, "num_steps, sync_each_batch")
+    use_configured_state: bool = option(False, "use the Accelerator that the script has made")
+
+    @classmethod
+    def read(cls, given: Any) -> "AcceleratorConfig":
+        """From nothing, a mapping, a JSON file, or any object with these attributes.
+
+        ValueError for what is none of these or has unknown keys; NotImplementedError for a class.
+        """
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, type):
+            raise NotImplementedError(
+                "accelerator_config: wanted an instance; got a class. "
+                "Please pass in a fully constructed `AcceleratorConfig` object instead."
+            )
+        if given is None:
+            return cls()
+        if isinstance(given, Mapping):
+            return cls._from(given, "accelerator_config")
+        if isinstance(given, str | os.PathLike):
+            return cls.from_json_file(given)
+        return cls(**{field.name: copy.copy(getattr(given, field.name, field.default)) for field in fields(cls)})
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike[str]) -> "AcceleratorConfig":
+        """From a JSON file; ValueError for unknown keys."""
+        return cls._from(json.loads(Path(json_file).read_text(encoding="utf-8")), str(json_file))
+
+    @classmethod
+    def _from(cls, values: Mapping[str, Any], where: str) -> "AcceleratorConfig":
+        known = [field.name for field in fields(cls)]
+        unknown = [f"{key!r}{guess(key, known)}" for key in values if key not in known]
+        if unknown:
+            raise ValueError(f"{where} had unknown keys ({', '.join(unknown)}); the known ones are {', '.join(known)}")
+        return cls(**values)
+
+    def __post_init__(self) -> None:
+        unknown = [key for key in self.gradient_accumulation_kwargs or {} if key not in _ACCUMULATION]
+        if unknown:
+            raise ValueError(f"gradient_accumulation_kwargs: wanted {', '.join(_ACCUMULATION)}; got {unknown}")
+        if self.use_configured_state and not _has_state():
+            raise ValueError(
+                "Passing `'use_configured_state':True` to the AcceleratorConfig requires a pre-configured "
+                "`AcceleratorState` or `PartialState`: make an `accelerate.Accelerator` before the arguments"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A copy of the values."""
+        return copy.deepcopy(self.__dict__)
+
+    def pop(self, key: str, default: Any = None) -> Any:
+        """Take a value out, as from a dict."""
+        return self.__dict__.pop(key, default)
+
+
+def _has_state() -> bool:
+    """Whether the script has set up Accelerate; a package that was never imported is not set up."""
+    state = sys.modules.get("accelerate.state")
+    return state is not None and bool(state.PartialState._shared_state)
