@@ -23,6 +23,8 @@ EMBEDDED = SOURCE / "data" / "embedded"
 RECIPES = sorted((SOURCE / "recipes").glob("*.yaml"))
 FILES = sorted(SOURCE.rglob("*.py"))
 MAX_LINES, MAX_PARAMETERS, MAX_EMBEDDED = 400, 7, 4_000_000
+# Signatures that code written for Transformers calls: neither their length nor their order is ours to choose.
+DROP_IN = {("api/construction.py", "__init__"), ("api/hub.py", "create_model_card")}
 
 
 def trees() -> Iterator[tuple[Path, ast.Module]]:
@@ -47,7 +49,7 @@ def test_no_function_takes_more_than_seven_values():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
                 names = [argument.arg for argument in given if argument.arg not in ("self", "cls")]
-                if len(names) > MAX_PARAMETERS:
+                if len(names) > MAX_PARAMETERS and (path.as_posix(), node.name) not in DROP_IN:
                     crowded.append(f"{path}:{node.lineno} {node.name} takes {len(names)}")
     assert not crowded
 
@@ -61,8 +63,15 @@ def test_nothing_is_unpickled():
         names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
         names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        calls = [text for text in calls if not _reads_tensors_only(path, text)]
         found += [f"{path}: {text[:80]}" for text in names + calls if forbidden.search(text.split("'")[0])]
     assert not found
+
+
+def _reads_tensors_only(path: Path, call: str) -> bool:
+    """The one place that reads the `.pt` files of Transformers, by the reader that runs nothing."""
+    place = str(path) == "api/checkpoints/plain.py"
+    return place and call.startswith("torch.load(") and call.endswith("weights_only=True)")
 
 
 def test_yaml_is_read_in_one_place():

@@ -2,7 +2,7 @@
 
 import hashlib
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,27 +47,29 @@ def plain_files(folder: Path) -> dict[str, int]:
     return found
 
 
-def verify(folder: Path, *, hashes: bool = True) -> dict[str, Any]:
+def verify(folder: Path, *, hashes: bool = True, alone: bool = True, may_lack: Collection[str] = ()) -> dict[str, Any]:
     """The manifest of a checkpoint whose every file is there, of the size and content that were written, and no other.
 
-    CheckpointError names the first file that is not, and why. Without `hashes` contents are not read.
+    CheckpointError names the first file that is not, and why. Without `hashes` contents are not read; unless
+    `alone`, files of others may lie beside; those of `may_lack` may be gone.
     """
     try:
-        return _verify(folder, hashes=hashes)
+        return _verify(folder, hashes=hashes, alone=alone, may_lack=may_lack)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be read: {error.filename}: {error.strerror}") from error
 
 
-def _verify(folder: Path, *, hashes: bool) -> dict[str, Any]:
+def _verify(folder: Path, *, hashes: bool, alone: bool, may_lack: Collection[str]) -> dict[str, Any]:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: is not a folder; a checkpoint is a folder with {NAME}")
     present = plain_files(folder)
     if NAME not in present:
         raise CheckpointError(f"{folder}: {NAME} is missing, so it is no whole checkpoint")
     manifest = _read(folder)
-    wanted: dict[str, dict[str, Any]] = manifest["files"]
+    gone = {path for path in may_lack if path not in present}
+    wanted: dict[str, dict[str, Any]] = {path: entry for path, entry in manifest["files"].items() if path not in gone}
     present.pop(NAME)
-    for path in sorted({*wanted, *present}):
+    for path in sorted({*wanted, *present} if alone else wanted):
         if path not in present:
             raise CheckpointError(f"{folder}: {path} is missing")
         if path not in wanted:

@@ -18,7 +18,7 @@ from instar.checkpoint.manifest import verify
 from instar.core.errors import CheckpointError, DiskError
 from instar.core.rundir import RunFolder
 
-__all__ = ["clean", "newest", "publish", "rotate", "set_aside_after", "verify"]
+__all__ = ["clean", "discard", "newest", "publish", "rotate", "set_aside_after", "verify"]
 
 _log = logging.getLogger(__name__)
 
@@ -80,10 +80,11 @@ def _stand(temporary: Path, final: Path) -> None:
         raise
     sync_folder(final.parent)
     if aside is not None:
-        _discard(aside)
+        discard(aside)
 
 
-def _discard(folder: Path) -> None:
+def discard(folder: Path) -> None:
+    """Delete a checkpoint such that nobody ever meets half of it under its name."""
     trash = folder.parent / f".trash-{folder.name.lstrip('.')}-{_mark()}"
     with suppress(FileNotFoundError):
         folder.rename(trash)
@@ -153,7 +154,7 @@ def rotate(run: RunFolder, keep_last: int, keep: Collection[Path] = ()) -> None:
     with disk_errors(run.path):
         for folder in whole[:-keep_last]:
             if folder.name not in protected:
-                _discard(folder)
+                discard(folder)
 
 
 def _is_whole(folder: Path, *, hashes: bool = True) -> bool:
@@ -194,7 +195,7 @@ def _restore(run: RunFolder) -> None:
     for aside in sorted(run.path.glob(".aside-checkpoint-*")):
         final = run.path / "-".join(aside.name.removeprefix(".aside-").split("-")[:2])
         if final.exists() and _is_whole(final):
-            _discard(aside)
+            discard(aside)
             continue
         if final.exists():
             _quarantine(run, final)
