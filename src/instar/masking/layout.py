@@ -1,0 +1,100 @@
+"""Where the characters of a corpus lie in a plane: one flat space, document after document.
+
+Shape letters: N documents, T tokens.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The table document -> (first character, length) of one corpus, and what names the corpus.
+
+    It depends on the texts only: two tokenizers of the same corpus share a plane.
+    """
+
+    first_N: Ints
+    """(N+1,) first character of each document in the plane, and the number of all."""
+    fingerprint: str
+    """Changes with the content of the corpus."""
+
+    @classmethod
+    def of(cls, lengths_N: NDArray[np.integer], content: str) -> "Layout":
+        """The layout of documents of these many characters; `content` names what the texts are (a digest)."""
+        first_N = np.zeros(len(lengths_N) + 1, dtype=np.int64)
+        np.cumsum(lengths_N, out=first_N[1:])
+        digest = hashlib.sha256(content.encode())
+        digest.update(np.ascontiguousarray(first_N, dtype="<i8").data)
+        return cls(first_N, digest.hexdigest())
+
+    @property
+    def num_characters(self) -> int:
+        """Length of a plane."""
+        return int(self.first_N[-1])
+
+    def place(self, document: int, start: int = 0) -> int:
+        """Where a character of a document lies in the plane."""
+        return int(self.first_N[document]) + start
+
+
+@dataclass(frozen=True)
+class Spans:
+    """The characters of some tokens in a plane; a token that stands for none (a special) has the length 0."""
+
+    start_T: Ints
+    length_T: Ints
+
+    def __len__(self) -> int:
+        return len(self.start_T)
+
+    def __getitem__(self, chosen: NDArray[np.generic] | slice) -> "Spans":
+        return Spans(self.start_T[chosen], self.length_T[chosen])
+
+    @property
+    def num_characters(self) -> int:
+        """Characters of all the tokens, each as often as it is named."""
+        return int(self.length_T.sum())
+
+    def characters(self) -> Ints:
+        """The place of every character, token after token; no loop over tokens."""
+        ends_T = np.cumsum(self.length_T)
+        total = int(ends_T[-1]) if len(ends_T) else 0
+        places = np.repeat(self.start_T - (ends_T - self.length_T), self.length_T)
+        places += np.arange(total)
+        return places
+
+
+def gathered(values: NDArray[np.generic], spans: Spans) -> NDArray[np.generic]:
+    """The values of all characters of the spans, token after token, copied.
+
+    Tokens that follow each other in the corpus, as in a sample, are copied as one piece.
+    """
+    if not len(spans):
+        return values[:0].copy()
+    ends_T = spans.start_T + spans.length_T
+    breaks = np.flatnonzero(spans.start_T[1:] != ends_T[:-1]) + 1
+    if len(breaks) * 16 > len(spans):
+        return values[spans.characters()]
+    first = spans.start_T[np.concatenate([[0], breaks])].tolist()
+    last = ends_T[np.concatenate([breaks - 1, [len(spans) - 1]])].tolist()
+    return np.concatenate([values[low:high] for low, high in zip(first, last, strict=True)])
+
+
+def token_means(values: NDArray[np.float32], length_T: Ints) -> NDArray[np.float64]:
+    """Mean of each token's values, which lie one token after the other; NaN for a token without characters."""
+    ends_T = np.cumsum(length_T)
+    if not len(ends_T) or ends_T[-1] == 0:
+        return np.full(len(length_T), np.nan)
+    if (length_T == 1).all():
+        return values.astype(np.float64)
+    filled = np.flatnonzero(length_T)
+    sums = np.add.reduceat(values, (ends_T - length_T)[filled], dtype=np.float64)
+    means_T = np.full(len(length_T), np.nan)
+    means_T[filled] = sums / length_T[filled]
+    return means_T

@@ -1,0 +1,176 @@
+"""The plane: for each character of a corpus one byte (or two), in a flat file that is mapped, not read.
+
+A process works on a private view: pages that it changes are its own, and the file changes only when a
+part of the journal is folded into it. So the file and the journal give every state that a checkpoint names.
+"""
+
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.checkpoint.disk import disk_errors, sync_folder
+from instar.checkpoint.values import read_json, write_json
+from instar.core.errors import CheckpointError, DataError
+
+FORMAT = "instar-chances"
+VERSION = 1
+HEADER = "plane.json"
+AGE = "age"
+"""Channel of the tick in which a value was written last; only of stores that keep it."""
+_DTYPES = {"uint8": np.dtype("u1"), "float16": np.dtype("<f2")}
+_TICKS = np.dtype("<u2")
+_SMALLEST = np.float16(6e-8)
+
+ValueType = Literal["uint8", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What a store's numbers mean; its header."""
+
+    fingerprint: str
+    """The corpus."""
+    num_characters: int
+    statistic: str
+    """What was measured, by name."""
+    scale: float = 1.0
+    """The statistic's value that is stored as 1; larger ones are stored as 1 too."""
+    dtype: ValueType = "uint8"
+    """uint8: 0 is unseen, 1 to 255 are 0.0 to 1.0. float16: the number itself, exactly 0 is unseen."""
+    channels: tuple[str, ...] = ("value",)
+    tick: int = 0
+    """Steps of one unit of age; 0: ages are not kept."""
+    folded: Mapping[str, int] = field(default_factory=dict)
+    """How much of each rank's journal the file holds, in bytes from the journal's beginning."""
+    folded_step: int = -1
+    """Steps whose changes the file holds."""
+    folding: Mapping[str, int] = field(default_factory=dict)
+    """Up to where changes were being written when this was written; empty: none were."""
+    folding_step: int = -1
+
+    def all_channels(self) -> tuple[tuple[str, np.dtype[Any]], ...]:
+        """Name and type of each file."""
+        values = tuple((name, _DTYPES[self.dtype]) for name in self.channels)
+        return (*values, (AGE, _TICKS)) if self.tick else values
+
+
+class Plane:
+    """The files of one store, mapped."""
+
+    def __init__(self, folder: Path, form: Form, *, view: Literal["private", "shared", "read"] = "private") -> None:
+        """Map the files of `folder`, which were checked; nothing is read before it is asked for."""
+        mode: Literal["c", "r+", "r"] = {"private": "c", "shared": "r+", "read": "r"}[view]  # type: ignore[assignment]
+        self.folder, self.form = folder, form
+        self.arrays: dict[str, NDArray[Any]] = {}
+        with disk_errors(folder):
+            for name, dtype in form.all_channels():
+                array = np.memmap(folder / f"{name}.bin", dtype=dtype, mode=mode)
+                # Samples are shuffled: what lies around one is of no use to the next.
+                array._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+                self.arrays[name] = array
+
+    @classmethod
+    def create(cls, folder: Path, form: Form) -> None:
+        """Empty files: sparse, so that a genome's cost nothing before they are written."""
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, dtype in form.all_channels():
+                with (folder / f"{name}.bin").open("wb") as file:
+                    file.truncate(form.num_characters * dtype.itemsize)
+                    os.fsync(file.fileno())
+            sync_folder(folder)
+        write_header(folder, form)
+
+    def flush(self) -> None:
+        """Bring a shared view's pages to the disk."""
+        for array in self.arrays.values():
+            array.flush()  # type: ignore[attr-defined]
+
+
+def write_header(folder: Path, form: Form) -> None:
+    """The header is the old one or this one at every moment."""
+    write_json(folder / HEADER, {"format": FORMAT, "version": VERSION, **asdict(form)})
+
+
+def read_header(folder: Path) -> Form:
+    """What a store says of itself; CheckpointError names a damaged one, one of a newer version, a cut plane."""
+    path = folder / HEADER
+    facts = read_json(path)
+    if not isinstance(facts, dict) or facts.pop("format", None) != FORMAT:
+        raise CheckpointError(f"{path}: is not the header of a store of masking chances")
+    version = facts.pop("version", None)
+    if version != VERSION:
+        raise CheckpointError(f"{path}: format version {version!r}; this instar reads version {VERSION}")
+    try:
+        facts["channels"] = tuple(facts["channels"])
+        form = Form(**facts)
+        files = form.all_channels()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: is damaged ({error})") from error
+    for name, dtype in files:
+        file = folder / f"{name}.bin"
+        size = file.stat().st_size if file.is_file() else -1
+        wanted = form.num_characters * dtype.itemsize
+        if size != wanted:
+            what = "is missing" if size < 0 else f"has {size:,} bytes"
+            raise CheckpointError(
+                f"{file}: {what}; wanted {wanted:,}; take the store back from a copy, or delete {folder} and begin anew"
+            )
+    return form
+
+
+def must_match(folder: Path, found: Form, wanted: Form) -> None:
+    """DataError if a store is of another corpus, or keeps something else; both are told."""
+    if found.fingerprint != wanted.fingerprint:
+        raise DataError(
+            f"{folder}: holds the chances of another corpus (fingerprint {found.fingerprint[:16]}, "
+            f"{found.num_characters:,} characters; this corpus has {wanted.fingerprint[:16]}, "
+            f"{wanted.num_characters:,} characters); name its own corpus, or choose another folder"
+        )
+    same = ("statistic", "scale", "dtype", "channels", "tick")
+    differing = [name for name in same if getattr(found, name) != getattr(wanted, name)]
+    if differing:
+        told = ", ".join(f"{name} {getattr(found, name)!r}, wanted {getattr(wanted, name)!r}" for name in differing)
+        raise DataError(f"{folder}: keeps something else than is asked for ({told}); choose another folder")
+
+
+def blank(form: Form) -> Form:
+    """The same form with nothing folded."""
+    return replace(form, folded={}, folded_step=-1, folding={}, folding_step=-1)
+
+
+# ---- values and their codes ----
+
+
+def encode(values: NDArray[np.floating], dtype: ValueType) -> NDArray[Any]:
+    """Codes of numbers 0 to 1; larger and smaller ones are the nearest that can be said. NaN becomes unseen."""
+    clipped = np.clip(values, 0.0, 1.0)
+    if dtype == "uint8":
+        codes = np.rint(clipped * np.float32(254.0)) + np.float32(1.0)
+        return np.where(np.isnan(codes), 0, codes).astype(np.uint8)
+    # The bits 0 of a sparse file are kept for unseen, so zero is the smallest number that is not.
+    return np.where(np.isnan(clipped), 0.0, np.maximum(clipped, _SMALLEST)).astype(np.float16)
+
+
+class Decoder:
+    """Codes to numbers 0 to 1; `unseen` stands for what was never written."""
+
+    def __init__(self, dtype: ValueType, unseen: float) -> None:
+        self._unseen = np.float32(unseen)
+        self._is_byte = dtype == "uint8"
+        self._table = ((np.arange(256) - 1) / 254.0).astype(np.float32)
+        self._table[0] = unseen
+
+    def __call__(self, codes: NDArray[Any]) -> NDArray[np.float32]:
+        """float32 numbers."""
+        if self._is_byte:
+            return self._table.take(codes)
+        numbers = codes.astype(np.float32)
+        numbers[codes == 0] = self._unseen
+        return numbers

@@ -1,0 +1,36 @@
+"""What is measured of a prediction, kept apart from what a policy makes of it.
+
+Shape letters: M places where something is predicted, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+StatisticName = Literal["one_minus_p", "nll", "wrong", "entropy", "progress", "excess"]
+"""one_minus_p: 1 - the probability of the right token. nll: its negative log (nats). wrong: 1 where another
+token is likelier. entropy: of the prediction (nats). progress: how much the nll fell lately. excess: how far
+the nll lies above a reference's."""
+
+IN_NATS = frozenset({"nll", "entropy", "progress", "excess"})
+Logits = Callable[[], Tensor]
+
+
+def measure(name: StatisticName, nll_M: Tensor, correct_M: Tensor, logits_MV: Logits) -> Tensor:
+    """The statistic at each place, float32, on the device, without gradients; logits are asked for by entropy only."""
+    if name == "one_minus_p":
+        return -torch.expm1(-nll_M.detach().float())
+    if name == "wrong":
+        return (~correct_M).float()
+    if name == "entropy":
+        log_p_MV = torch.log_softmax(logits_MV().detach().float(), dim=-1)
+        return -(log_p_MV.exp() * log_p_MV).sum(-1)
+    return nll_M.detach().float()
+
+
+def scale_of(name: StatisticName, vocab_size: int) -> float:
+    """The value that is stored as 1: what a guess among all tokens costs, for what is counted in nats."""
+    return math.log(max(2, vocab_size)) if name in IN_NATS else 1.0

@@ -1,0 +1,267 @@
+"""The probability store: a value for each character of a corpus, read with the samples, rewritten by the model.
+
+Letters: T tokens read, M tokens measured, N characters.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from heapq import merge
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.checkpoint.disk import disk_errors
+from instar.checkpoint.lock import RunLock
+from instar.core.errors import CheckpointError, OutputError
+from instar.core.rundir import RunFolder
+from instar.masking import journal
+from instar.masking.journal import Record
+from instar.masking.layout import Spans, gathered, token_means
+from instar.masking.plane import AGE, HEADER, Decoder, Form, Plane, blank, must_match, read_header, write_header
+from instar.masking.update import Rule
+
+_OLDEST = np.iinfo(np.uint16).max
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured in one step, rank after rank."""
+
+    step: int
+    spans: Spans
+    values_M: NDArray[np.float32]
+    """In the statistic's own unit; a token whose value is no number is not written."""
+    rank_M: NDArray[np.int64]
+    """The rank that predicted each token, ascending."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """New codes, not yet visible to those who read."""
+
+    step: int
+    spans: Spans
+    codes: tuple[NDArray[Any], ...]
+    """One array a channel, over the characters of all ranks' spans."""
+    mine: Record
+    """The part that this rank writes down."""
+
+
+class ChanceStore:
+    """One corpus's store in a folder. Reading never waits for the disk but for pages that were never read."""
+
+    def __init__(self, folder: Path, form: Form, *, rule: Rule, prior: float = 1.0, decay: float = 0.0) -> None:
+        """The store as its files are; see `open_store` for one that may not be there yet."""
+        self.folder, self.form, self.rule, self.prior, self.decay = folder, form, rule, prior, decay
+        self.plane = Plane(folder, form)
+        self._decode = Decoder(form.dtype, np.nan)
+        self._decode_or_prior = Decoder(form.dtype, prior)
+
+    # ---- reading ----
+
+    def read(self, spans: Spans, step: int = 0) -> NDArray[np.float64]:
+        """(T,) mean value (0 to 1) of each token's characters, where unseen ones count as the prior.
+
+        One gather and one segmented mean. NaN for tokens without characters.
+        """
+        arrays = self.plane.arrays
+        values = self._decode_or_prior(gathered(arrays["value"], spans))
+        if "slow" in arrays:
+            slow = self._decode(gathered(arrays["slow"], spans))
+            with np.errstate(invalid="ignore"):
+                values = np.where(np.isnan(slow), np.float32(self.prior), np.maximum(slow - values, 0))
+        if self.decay and AGE in arrays:
+            values = self._faded(values, gathered(arrays[AGE], spans), step)
+        return token_means(values, spans.length_T)
+
+    def _faded(self, values: NDArray[np.float32], ticks: NDArray[Any], step: int) -> NDArray[np.float32]:
+        age = np.maximum(0, step // self.form.tick + 1 - ticks.astype(np.int32))
+        kept = np.power(np.float32(1 - self.decay), age, dtype=np.float32)
+        faded: NDArray[np.float32] = self.prior + (values - np.float32(self.prior)) * kept
+        return faded
+
+    # ---- changing ----
+
+    def change(self, measured: Measured, rank: int = 0) -> Change:
+        """What a step's measurements make of the values as they are; nothing is changed yet."""
+        known = np.isfinite(measured.values_M)
+        spans, rank_M = measured.spans[known], measured.rank_M[known]
+        values_M = (measured.values_M[known] / np.float32(self.form.scale)).clip(0, 1)
+        rules = {"value": self.rule, "slow": replace(self.rule, rate=self.rule.rate / 8)}
+        codes = []
+        for name in self.form.channels:
+            rule = rules[name]
+            array = self.plane.arrays[name]
+            old_N = array[spans.characters()] if rule.rate < 1 else array[:0]
+            codes.append(rule.codes(old_N, values_M, spans.length_T))
+        first, last = np.searchsorted(rank_M, [rank, rank + 1])
+        ends = np.concatenate([[0], np.cumsum(spans.length_T)])
+        mine = b"".join(part[ends[first] : ends[last]].tobytes() for part in codes)
+        record = Record(measured.step, spans[slice(first, last)], mine)
+        return Change(measured.step, spans, tuple(codes), record)
+
+    def apply(self, change: Change) -> None:
+        """Make a change visible, with one scatter; where tokens overlap, the later one counts."""
+        self._write(self.plane, change.step, change.spans, change.codes)
+
+    def _write(self, plane: Plane, step: int, spans: Spans, codes: Sequence[NDArray[Any]]) -> None:
+        places_N = spans.characters()
+        for name, part in zip(self.form.channels, codes, strict=True):
+            plane.arrays[name][places_N] = part
+        if self.form.tick:
+            plane.arrays[AGE][places_N] = min(_OLDEST, step // self.form.tick + 1)
+
+    def change_of(self, record: Record) -> Change:
+        """A record as it is applied; CheckpointError where it does not fit the plane."""
+        spans = record.spans
+        last = spans.start_T + spans.length_T
+        if len(spans) and (spans.start_T.min() < 0 or last.max() > self.form.num_characters):
+            raise CheckpointError(f"{self.folder}: a record of step {record.step} lies outside the plane")
+        dtype = self.plane.arrays["value"].dtype
+        if len(record.codes) != len(self.form.channels) * spans.num_characters * dtype.itemsize:
+            raise CheckpointError(f"{self.folder}: a record of step {record.step} has another size than its spans")
+        codes = np.frombuffer(record.codes, dtype).reshape(len(self.form.channels), -1)
+        return Change(record.step, spans, tuple(codes), record)
+
+    # ---- coming back ----
+
+    def restore(self, positions: Mapping[str, int], step: int) -> list[Change]:
+        """Take the state of a checkpoint after `step` steps; returns the last step's changes, not yet visible.
+
+        A step reads what was measured two steps before it and earlier; so the last step's measurements wait.
+        CheckpointError where the journal does not reach that state.
+        """
+        behind = {rank: at for rank, at in self.form.folded.items() if at > positions.get(rank, 0)}
+        if behind:
+            raise CheckpointError(
+                f"{self.folder}: the journal was folded into the plane up to step {self.form.folded_step}, which is "
+                f"after the checkpoint of step {step}; resume from a later checkpoint, or begin anew in another folder"
+            )
+        self.plane = Plane(self.folder, self.form)
+        pending: list[Change] = []
+        for record in self._records(positions):
+            change = self.change_of(record)
+            if record.step >= step - 1:
+                pending.append(change)
+            else:
+                self.apply(change)
+        return pending
+
+    def _records(self, positions: Mapping[str, int]) -> Iterator[Record]:
+        """Records after the fold and up to `positions`, in the order of (step, rank)."""
+        folded = self.form.folded
+        ranks = sorted(positions, key=int)
+        each = [journal.read(self.folder, int(rank), folded.get(rank, 0), positions[rank]) for rank in ranks]
+        return merge(*each, key=_step_of)  # of equal steps the first rank's comes first
+
+    def latest(self) -> list[str]:
+        """Take the newest state that the files give, for looking only; returns notices of what was dropped."""
+        notices = []
+        positions: dict[str, int] = {}
+        for rank in journal.ranks(self.folder):
+            start = self.form.folded.get(str(rank), 0)
+            end = journal.whole_until(self.folder, rank, start)
+            mine = [one for one in journal.segments(self.folder) if one.rank == rank]
+            torn = mine[-1].start + mine[-1].num_bytes - end
+            if torn > 0:
+                notices.append(f"{mine[-1].path}: {torn:,} bytes after the last whole record are torn and left out")
+            positions[str(rank)] = max(start, end)
+        for change in self.restore(positions, 1 << 62):
+            self.apply(change)
+        return notices
+
+    def fold(self, positions: Mapping[str, int], step: int) -> None:
+        """Write everything up to these positions into the plane's file, and delete what no longer is needed.
+
+        The positions are those before the last step of the oldest checkpoint that is to be taken up again.
+        A crash in between does no harm: the records say what the values are, so writing them again is the same.
+        """
+        if all(at <= self.form.folded.get(rank, 0) for rank, at in positions.items()):
+            return
+        self.form = replace(self.form, folding=dict(positions), folding_step=step)
+        write_header(self.folder, self.form)
+        with disk_errors(self.folder):
+            shared = Plane(self.folder, self.form, view="shared")
+            for record in self._records(positions):
+                change = self.change_of(record)
+                self._write(shared, change.step, change.spans, change.codes)
+            shared.flush()
+        folded = {**self.form.folded, **positions}
+        self.form = replace(self.form, folded=folded, folded_step=step, folding={}, folding_step=-1)
+        write_header(self.folder, self.form)
+        for rank, at in positions.items():
+            journal.drop_before(self.folder, int(rank), at)
+
+
+def _step_of(record: Record) -> int:
+    return record.step
+
+
+def open_store(folder: Path, form: Form, *, rule: Rule, prior: float = 1.0, decay: float = 0.0) -> ChanceStore:
+    """The store of `folder`, made there if there is none; DataError if it is of another corpus or holds another thing.
+
+    The caller holds the store: a fold that was broken off is finished here.
+    """
+    with disk_errors(folder):
+        if not (folder / HEADER).is_file():
+            Plane.create(folder, blank(form))
+    found = read_header(folder)
+    must_match(folder, found, form)
+    store = ChanceStore(folder, found, rule=rule, prior=prior, decay=decay)
+    if found.folding:
+        store.fold(found.folding, found.folding_step)
+    return store
+
+
+def begin_anew(folder: Path) -> None:
+    """Forget all: the plane is blank again and the journals are gone."""
+    form = read_header(folder)
+    for rank in journal.ranks(folder):
+        journal.cut(folder, rank, 0)
+    if form.folded or form.folding:
+        Plane.create(folder, blank(form))
+
+
+class Hold:
+    """Holds a store for one run; OutputError names the process that has it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._stack = ExitStack()
+        try:
+            self._stack.enter_context(RunLock.acquire(RunFolder(folder)))
+        except OutputError as error:
+            raise OutputError(f"masking store {error}") from error
+
+    def release(self) -> None:
+        """Others may have it."""
+        self._stack.close()
+
+
+class StoreLearner:
+    """Writes a rank's share of each step into its journal, and makes the whole step visible in the plane."""
+
+    def __init__(self, store: ChanceStore, rank: int, position: int) -> None:
+        self.store, self.rank = store, rank
+        self.journal = journal.Journal(store.folder, rank, position)
+        self.before_last = position
+        """Where the journal ended before the last step that was settled: what a fold may take, for that step waits."""
+
+    def settle(self, measured: Measured) -> Change:
+        self.before_last = self.journal.position
+        change = self.store.change(measured, self.rank)
+        if len(change.mine.spans):
+            self.journal.append(change.mine)
+        return change
+
+    def apply(self, change: Change) -> None:
+        self.store.apply(change)
+
+    def sync(self) -> None:
+        self.journal.sync()
+
+    def close(self) -> None:
+        """Let go of the journal's file."""
+        self.journal.close()

@@ -1,0 +1,441 @@
+"""The probability store: what it reads and writes, how it comes back, and what it refuses."""
+
+import errno
+import json
+import os
+import resource
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instar.core.errors import CheckpointError, DataError, DiskError, OutputError
+from instar.masking import journal
+from instar.masking.layout import Layout, Spans, gathered, token_means
+from instar.masking.plane import HEADER, Decoder, encode, read_header
+from instar.masking.store import ChanceStore, Hold, Measured, StoreLearner, begin_anew
+from instar.masking.update import Rule
+from tests.masking.stores import CHARACTERS, LAYOUT, content, drawn, form, opened, spans, written
+
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where syncing costs nothing."""
+SPANS = st.lists(st.tuples(st.integers(0, CHARACTERS - 12), st.integers(0, 12)), min_size=1, max_size=30)
+
+
+# ---- numbers ----
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=50), st.sampled_from(["uint8", "float16"]))
+def test_a_value_comes_back_within_the_types_resolution_and_is_never_unseen(values: list[float], dtype: str) -> None:
+    codes = encode(np.array(values, dtype=np.float32), dtype)
+    assert (codes != 0).all()
+    back = Decoder(dtype, -1.0)(codes)
+    assert np.abs(back - values).max() <= (0.5 / 254 + 1e-6 if dtype == "uint8" else 2**-11)
+
+
+def test_unseen_is_the_prior_and_not_a_value() -> None:
+    """A bool store could not say it: what was never seen came back as True."""
+    assert Decoder("uint8", 0.75)(np.array([0, 1, 255], dtype=np.uint8)).tolist() == [0.75, 0.0, 1.0]
+    assert encode(np.array([np.nan], dtype=np.float32), "uint8").tolist() == [0]
+
+
+@given(SPANS, st.integers(0, 2**32 - 1))
+def test_reading_is_the_mean_over_a_tokens_characters(pairs: list[tuple[int, int]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 256, CHARACTERS).astype(np.uint8)
+    plane = np.where(codes == 0, 0.5, (codes.astype(float) - 1) / 254)
+    asked = spans(*pairs)
+    got = token_means(Decoder("uint8", 0.5)(gathered(codes, asked)), asked.length_T)
+    wanted = [plane[start : start + length].mean() if length else np.nan for start, length in pairs]
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+def test_tokens_end_to_end_are_read_alike_one_by_one_and_as_a_piece() -> None:
+    codes = np.arange(250, dtype=np.uint8)
+    tiled = Spans(np.cumsum([0, *[3] * 40]), np.full(41, 3))
+    assert (gathered(codes, tiled) == codes[tiled.characters()]).all()
+
+
+def test_a_store_of_unseen_characters_reads_the_prior(tmp_path: Path) -> None:
+    store = opened(tmp_path / "s", prior=0.3)
+    np.testing.assert_allclose(store.read(spans((0, 4), (9, 1))), 0.3, rtol=1e-6)
+    assert np.isnan(store.read(spans((0, 4), (9, 0)))[1])
+
+
+def test_what_is_written_is_read_and_the_later_of_two_that_overlap_counts(tmp_path: Path) -> None:
+    store = opened(tmp_path / "s", prior=0.0)
+    measured = Measured(0, spans((10, 4), (12, 4)), np.array([1.0, 0.5], np.float32), np.zeros(2, np.int64))
+    store.apply(store.change(measured))
+    np.testing.assert_allclose(store.read(spans((10, 2), (12, 4), (16, 1))), [1.0, 0.5, 0.0], atol=0.003)
+
+
+def test_a_forgotten_base_is_raised_again(tmp_path: Path) -> None:
+    """With the original's threshold a value could only fall."""
+    store = opened(tmp_path / "s")
+    for step, value in enumerate([0.9, 0.1, 0.8]):
+        store.apply(
+            store.change(Measured(step, spans((5, 3)), np.array([value], np.float32), np.zeros(1, dtype=np.int64)))
+        )
+        assert store.read(spans((5, 3)))[0] == pytest.approx(value, abs=0.003)
+
+
+@given(st.floats(0.01, 0.99), st.lists(st.floats(0, 1, width=32), min_size=1, max_size=8))
+def test_the_average_moves_by_its_rate_and_arrives(rate: float, values: list[float]) -> None:
+    rule, codes = Rule(rate=rate), np.zeros(1, np.uint8)
+    exact = np.nan
+    for value in values:
+        exact = value if np.isnan(exact) else exact + rate * (value - exact)
+        before = codes
+        codes = rule.codes(codes, np.array([value], np.float32), np.array([1]))
+        target = encode(np.array([value], np.float32), "uint8").astype(int)
+        assert codes != 0
+        assert abs(int(codes[0]) - int(target[0])) <= abs(int(before[0]) - int(target[0])) or before[0] == 0
+    for _ in range(255):
+        codes = rule.codes(codes, np.array([0.25], np.float32), np.array([1]))
+    assert Decoder("uint8", 0)(codes)[0] == pytest.approx(0.25, abs=0.003), "rounding stopped it on its way"
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+def test_the_average_replaces_what_was_never_seen(dtype: str) -> None:
+    rule = Rule(rate=0.1, dtype=dtype)
+    old = np.zeros(2, np.uint8 if dtype == "uint8" else np.float16)
+    codes = rule.codes(old, np.array([0.5], np.float32), np.array([2]))
+    np.testing.assert_allclose(Decoder(dtype, 0)(codes), 0.5, atol=0.003)
+
+
+def test_what_was_not_seen_for_long_goes_back_to_the_prior(tmp_path: Path) -> None:
+    store = opened(tmp_path / "s", decay=0.5, tick=100)
+    store.apply(store.change(Measured(0, spans((0, 2)), np.zeros(1, np.float32), np.zeros(1, np.int64))))
+    found = [store.read(spans((0, 2)), step)[0] for step in (0, 100, 200, 10_000)]
+    np.testing.assert_allclose(found, [0, 0.5, 0.75, 1], atol=0.01)
+    np.testing.assert_allclose(store.read(spans((9, 2)), 10_000), 1.0)
+
+
+def test_learning_progress_is_how_far_the_recent_lies_below_the_past(tmp_path: Path) -> None:
+    store = opened(tmp_path / "s", rate=0.8, prior=0.6, channels=("value", "slow"), statistic="progress")
+    for step, (easy, stuck) in enumerate([(1.0, 0.9), (0.4, 0.9), (0.2, 0.9)]):
+        values = np.array([easy, stuck], np.float32)
+        store.apply(store.change(Measured(step, spans((0, 3), (3, 3)), values, np.zeros(2, np.int64))))
+    learnt, stuck, unseen = store.read(spans((0, 3), (3, 3), (6, 3)))
+    assert learnt > 0.4
+    assert stuck == pytest.approx(0, abs=0.01)
+    assert unseen == pytest.approx(0.6)
+
+
+def test_a_value_that_is_no_number_is_not_written(tmp_path: Path) -> None:
+    store = opened(tmp_path / "s")
+    values = np.array([np.nan, np.inf, 0.5], np.float32)
+    change = store.change(Measured(0, spans((0, 2), (2, 2), (4, 2)), values, np.zeros(3, np.int64)))
+    assert change.spans.start_T.tolist() == [4]
+
+
+def test_the_scale_is_the_value_stored_as_one(tmp_path: Path) -> None:
+    store = opened(tmp_path / "s", statistic="nll", scale=4.0)
+    values = np.array([1.0, 9.0], np.float32)
+    store.apply(store.change(Measured(0, spans((0, 1), (1, 1)), values, np.zeros(2, np.int64))))
+    np.testing.assert_allclose(store.read(spans((0, 1), (1, 1))), [0.25, 1.0], atol=0.003)
+
+
+# ---- layout ----
+
+
+def test_documents_lie_end_to_end() -> None:
+    assert LAYOUT.num_characters == CHARACTERS
+    assert LAYOUT.place(1, 7) == 157
+
+
+def test_another_corpus_has_another_fingerprint() -> None:
+    same = Layout.of(np.array([150, 250]), "a corpus")
+    assert same.fingerprint == LAYOUT.fingerprint
+    assert Layout.of(np.array([150, 250]), "another").fingerprint != LAYOUT.fingerprint
+    assert Layout.of(np.array([250, 150]), "a corpus").fingerprint != LAYOUT.fingerprint
+
+
+# ---- coming back ----
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(0, 12),
+    st.integers(0, 12),
+    st.sampled_from([1, 2, 3]),
+    st.sampled_from([1.0, 0.3]),
+    st.one_of(st.none(), st.integers(0, 12)),
+)
+def test_a_checkpoints_state_comes_back_exactly(at: int, more: int, ranks: int, rate: float, fold: int | None) -> None:
+    """Written on past the checkpoint, folded before it: the state after `at` steps is what it was."""
+    with TemporaryDirectory(dir=MEMORY) as place:
+        comes_back(Path(place), at, more, fold, {"ranks": ranks, "rate": rate, "tick": 4})
+
+
+def comes_back(folder: Path, at: int, more: int, fold: int | None, options: dict[str, Any]) -> None:
+    wanted, _ = written(folder / "reference", range(max(0, at - 1)), **options)
+    written(folder / "s", range(at + more), **options)
+    _, reached = written(folder / "longer", range(at), **options)
+    store = opened(folder / "s", rate=options["rate"], tick=4)
+    if fold is not None and fold <= at:
+        _, early = written(folder / "fold", range(fold - 1), **options)
+        store.fold(early, fold)
+    pending = store.restore(reached, at)
+    assert content(store) == content(wanted)
+    assert {change.step for change in pending} == ({at - 1} if at else set())
+    for change in pending:
+        store.apply(change)
+    longer, _ = written(folder / "whole", range(at), **options)
+    assert content(store) == content(longer)
+
+
+def test_going_on_after_a_restore_gives_the_store_that_was_never_left(tmp_path: Path) -> None:
+    wanted, _ = written(tmp_path / "whole", range(9), rate=0.4)
+    written(tmp_path / "s", range(7), rate=0.4)
+    _, positions = written(tmp_path / "upto", range(5), rate=0.4)
+    store = opened(tmp_path / "s", rate=0.4)
+    for change in store.restore(positions, 5):
+        store.apply(change)
+    assert journal.cut(tmp_path / "s", 0, positions["0"]) > 0
+    learner = StoreLearner(store, 0, positions["0"])
+    for step in range(5, 9):
+        store.apply(learner.settle(drawn(step)))
+    learner.close()
+    assert content(store) == content(wanted)
+    again = opened(tmp_path / "s", rate=0.4)
+    assert again.latest() == []
+    assert content(again) == content(wanted)
+
+
+def test_a_fold_that_was_broken_off_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, positions = written(tmp_path / "s", range(8))
+    _, early = written(tmp_path / "upto", range(5))
+    changes = iter(range(3))
+
+    def dies(self: ChanceStore, record: journal.Record) -> object:
+        next(changes)
+        return original(self, record)
+
+    original = ChanceStore.change_of
+    store = opened(tmp_path / "s")
+    with monkeypatch.context() as patch:
+        patch.setattr(ChanceStore, "change_of", dies)
+        with pytest.raises(StopIteration):
+            store.fold(early, 5)
+    store = opened(tmp_path / "s")
+    assert read_header(tmp_path / "s").folded == early
+    store.restore(positions, 1 << 40)
+    assert content(store) == content(wanted)
+
+
+def test_a_fold_frees_old_segments_and_an_older_checkpoint_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 1000)
+    store = opened(tmp_path / "s")
+    learner, positions = StoreLearner(store, 0, 0), []
+    for step in range(12):
+        store.apply(learner.settle(drawn(step)))
+        learner.sync()
+        positions.append({"0": learner.journal.position})
+    learner.close()
+    wanted = content(store)
+    before = len(journal.segments(tmp_path / "s"))
+    store.fold(positions[8], 9)
+    assert len(journal.segments(tmp_path / "s")) < before
+    back = opened(tmp_path / "s")
+    back.restore(positions[11], 1 << 40)
+    assert content(back) == wanted
+    with pytest.raises(CheckpointError, match=r"folded into the plane up to step 9.*step 3"):
+        back.restore(positions[2], 3)
+
+
+def test_beginning_anew_forgets_all(tmp_path: Path) -> None:
+    store, positions = written(tmp_path / "s", range(4))
+    store.fold(positions, 4)
+    begin_anew(tmp_path / "s")
+    store = opened(tmp_path / "s")
+    assert store.latest() == []
+    assert not any(any(part) for part in content(store).values())
+    assert journal.segments(tmp_path / "s") == []
+
+
+def test_a_store_of_a_genome_opens_at_once_and_takes_no_memory(tmp_path: Path) -> None:
+    size, kept = 3_100_000_000, {"num_characters": 3_100_000_000, "fingerprint": "f" * 64}
+    opened(tmp_path / "s", **kept)
+    times = []
+    for _ in range(3):  # somebody else may be using the disk
+        began = time.perf_counter()
+        store = opened(tmp_path / "s", **kept)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 1.0
+    rng = np.random.default_rng(0)
+    where = Spans(rng.integers(0, size - 9, 1000), np.full(1000, 6))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert (store.read(where) == 1.0).all()
+    store.apply(store.change(Measured(0, where, np.zeros(1000, np.float32), np.zeros(1000, np.int64))))
+    assert store.read(where).max() < 0.1
+    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert taken < 100_000, "KiB"
+    on_disk = sum(file.stat().st_blocks * 512 for file in (tmp_path / "s").iterdir())
+    assert on_disk < 1 << 20
+
+
+# ---- what is refused ----
+
+
+def test_the_store_of_another_corpus_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
+    opened(tmp_path / "s")
+    with pytest.raises(DataError, match=f"another corpus .*{LAYOUT.fingerprint[:16]}.*{'f' * 16}"):
+        opened(tmp_path / "s", fingerprint="f" * 64)
+
+
+@pytest.mark.parametrize("other", [{"statistic": "nll"}, {"dtype": "float16"}, {"tick": 3}, {"scale": 2.0}])
+def test_a_store_that_keeps_something_else_is_refused(tmp_path: Path, other: dict[str, object]) -> None:
+    opened(tmp_path / "s")
+    with pytest.raises(DataError, match=f"something else .*{next(iter(other))}"):
+        opened(tmp_path / "s", **other)
+
+
+def test_a_cut_plane_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path / "s")
+    with (tmp_path / "s" / "value.bin").open("r+b") as file:
+        file.truncate(399)
+    with pytest.raises(CheckpointError, match=r"value.bin: has 399 bytes; wanted 400"):
+        opened(tmp_path / "s")
+    (tmp_path / "s" / "value.bin").unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        opened(tmp_path / "s")
+
+
+def test_a_newer_store_and_a_newer_journal_are_refused(tmp_path: Path) -> None:
+    _, positions = written(tmp_path / "s", range(2))
+    segment = journal.segments(tmp_path / "s")[0].path
+    head = bytearray(segment.read_bytes())
+    head[8] = 2
+    segment.write_bytes(bytes(head))
+    with pytest.raises(CheckpointError, match=r"format version 2; this instar reads version 1"):
+        opened(tmp_path / "s").restore(positions, 2)
+    header = json.loads((tmp_path / "s" / HEADER).read_text())
+    (tmp_path / "s" / HEADER).write_text(json.dumps({**header, "version": 2}))
+    with pytest.raises(CheckpointError, match=r"format version 2"):
+        opened(tmp_path / "s")
+
+
+def test_a_header_that_is_none_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path / "s")
+    for text in ("{}", "[]", "{", '{"format": "instar-chances", "version": 1}'):
+        (tmp_path / "s" / HEADER).write_text(text)
+        with pytest.raises(CheckpointError, match=HEADER):
+            opened(tmp_path / "s")
+
+
+def test_every_flipped_bit_of_a_journal_is_found(tmp_path: Path) -> None:
+    _, positions = written(tmp_path / "s", range(3))
+    segment = journal.segments(tmp_path / "s")[0].path
+    whole = segment.read_bytes()
+    rng = np.random.default_rng(1)
+    for place in [*range(16, 60), *rng.integers(16, len(whole), 60).tolist()]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        segment.write_bytes(bytes(damaged))
+        with pytest.raises(CheckpointError, match=r"journal-0-\*.bin: the record at byte .* is damaged"):
+            opened(tmp_path / "s").restore(positions, 3)
+
+
+@pytest.mark.parametrize("kept", [1, 7, 31, 33, 200, -1])
+def test_a_torn_last_record_is_dropped_with_a_notice(tmp_path: Path, kept: int) -> None:
+    wanted, positions = written(tmp_path / "upto", range(3))
+    written(tmp_path / "s", range(4))
+    segment = journal.segments(tmp_path / "s")[0].path
+    end = 16 + positions["0"] + kept if kept > 0 else segment.stat().st_size - 1
+    with segment.open("r+b") as file:
+        file.truncate(end)
+    store = opened(tmp_path / "s")
+    notices = store.latest()
+    assert content(store) == content(wanted)
+    assert len(notices) == 1
+    assert "torn" in notices[0]
+    assert journal.cut(tmp_path / "s", 0, positions["0"]) == end - 16 - positions["0"]
+    assert store.latest() == []
+
+
+def test_a_missing_segment_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 1)
+    store = opened(tmp_path / "s")
+    learner = StoreLearner(store, 0, 0)
+    for step in range(4):
+        learner.settle(drawn(step))
+        learner.sync()
+    learner.close()
+    journal.segments(tmp_path / "s")[1].path.unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        store.restore({"0": learner.journal.position}, 4)
+
+
+def test_a_record_outside_the_plane_is_refused(tmp_path: Path) -> None:
+    store = opened(tmp_path / "s")
+    for place in (-1, CHARACTERS - 1):
+        with pytest.raises(CheckpointError, match="outside the plane"):
+            store.change_of(journal.Record(1, spans((place, 2)), b"\1\1"))
+    with pytest.raises(CheckpointError, match="another size"):
+        store.change_of(journal.Record(1, spans((0, 2)), b"\1"))
+
+
+def test_two_runs_on_one_store(tmp_path: Path) -> None:
+    first = Hold(tmp_path / "s")
+    with pytest.raises(OutputError, match=r"masking store .* held by process [0-9]+ on "):
+        Hold(tmp_path / "s")
+    first.release()
+    Hold(tmp_path / "s").release()
+
+
+@pytest.mark.parametrize(("code", "error"), [(errno.EROFS, OutputError), (errno.ENOSPC, DiskError)])
+def test_a_disk_that_takes_no_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, "refused")
+
+    store = opened(tmp_path / "s")
+    learner = StoreLearner(store, 0, 0)
+    monkeypatch.setattr(journal, "_write", refuse)
+    with pytest.raises(error, match=str(tmp_path)):
+        learner.settle(drawn(0))
+    learner.close()
+
+
+def test_a_disk_that_fills_up_leaves_all_that_was_settled(tmp_path: Path) -> None:
+    """The file may not grow past a limit: a part of the last record is written, and then no more."""
+    store = opened(tmp_path / "s")
+    learner = StoreLearner(store, 0, 0)
+    for step in range(3):
+        store.apply(learner.settle(drawn(step)))
+    wanted = content(store)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 + learner.journal.position + 50, before[1]))
+    try:
+        with pytest.raises(DiskError, match="bytes needed"):
+            learner.settle(drawn(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        learner.close()
+    back = opened(tmp_path / "s")
+    assert len(back.latest()) == 1
+    assert content(back) == wanted
+
+
+def test_a_read_only_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OutputError, match=r"Read-only file system; make the folder writable"):
+        opened(tmp_path / "s")
+
+
+def test_a_store_named_by_form_alone_is_not_made_twice(tmp_path: Path) -> None:
+    store, _ = written(tmp_path / "s", range(2))
+    again = opened(tmp_path / "s")
+    assert again.form == store.form == form()
