@@ -20,7 +20,7 @@ from instar.data.stream import Stream
 from instar.inference.evaluate import evaluation_mode
 from instar.objective import Objective
 from instar.task.base import Moment
-from instar.trainer import Callbacks, TrainState, snapshot
+from instar.trainer import Callbacks, TrainState, loop, snapshot
 from instar.trainer import step as trainer_step
 from instar.trainer.callbacks import lines
 from instar.trainer.state import Counters
@@ -137,7 +137,7 @@ def callbacks_forget(patch: Patch) -> None:
 
 
 def dropout_of_no_step(patch: Patch) -> None:
-    patch.setattr(torch, "manual_seed", lambda seed: None)
+    patch.setattr(loop, "seed_everything", lambda seed: None)
 
 
 def evaluation_leaves_its_mode(patch: Patch) -> None:

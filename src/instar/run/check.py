@@ -22,7 +22,7 @@ from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
 from instar.run.folder import run_folder
 from instar.run.prepare import make_stream, set_up_cpu
 from instar.task import Moment
-from instar.trainer import Runtime, StepLimits, TrainState, optimizer_step
+from instar.trainer import Callbacks, PackedSteps, Runtime, StepLimits, TrainState, optimizer_step
 
 NUM_SAMPLES = 3
 _SHOWN_TOKENS = 24
@@ -126,7 +126,7 @@ def _targets(checked: Checked, one: Batch) -> Any:
 
 def _seconds_per_step(checked: Checked) -> float:
     """Of the second of two real steps; the first warms up."""
-    limits = StepLimits(micro_tokens=checked.config.train.micro_tokens)
+    steps = PackedSteps(stream=checked.stream, runtime=checked.runtime, micro_tokens=checked.config.train.micro_tokens)
     checked.state.network.train()
     batches = checked.stream.steps(start=0)
     seconds = 0.0
@@ -136,10 +136,9 @@ def _seconds_per_step(checked: Checked) -> float:
             break
         started = time.perf_counter()
         prepared = checked.state.task.prepare(batch, checked.state.moment())
-        result = optimizer_step(checked.state, prepared, checked.runtime, limits)
+        result = optimizer_step(checked.state, prepared, steps, checked.runtime, StepLimits(), callback=Callbacks())
         float(result.grad_norm)
         seconds = time.perf_counter() - started
-        checked.state.counters.add(prepared)
     return seconds
 
 

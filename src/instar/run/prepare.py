@@ -26,7 +26,7 @@ from instar.run.capped import capped
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus, left_out
 from instar.run.folder import run_hash
-from instar.trainer import Callback, Callbacks, Runtime, StepLimits, TrainState, fit
+from instar.trainer import Callback, Callbacks, PackedSteps, Runtime, StepLimits, TrainState, fit
 from instar.trainer.callbacks.checkpoint import Checkpoint
 from instar.trainer.callbacks.early_stop import EarlyStop
 from instar.trainer.callbacks.evaluate import Evaluate
@@ -49,15 +49,14 @@ class Run:
     """All that one run is made of."""
 
     state: TrainState
-    stream: Stream
+    steps: PackedSteps
     callbacks: Callbacks
     runtime: Runtime
     limits: StepLimits
-    ahead: int
 
     def fit(self) -> None:
         """Train until the budget is spent or somebody asks to stop."""
-        fit(self.state, self.stream, self.callbacks, self.runtime, self.limits, ahead=self.ahead)
+        fit(self.state, self.steps, self.callbacks, self.runtime, self.limits)
 
 
 def prepare(
@@ -88,15 +87,14 @@ def prepare(
         console.print("train.eval_every: there is no data.eval, so nothing is evaluated")
     if start is not None:
         parts.snapshot(callbacks).restore(start)
-    limits = StepLimits(micro_tokens=config.train.micro_tokens, max_norm=config.train.max_norm or float("inf"))
-    return Run(
-        state=state,
+    steps = PackedSteps(
         stream=make_stream(config, splits.train),
-        callbacks=callbacks,
         runtime=runtime,
-        limits=limits,
+        micro_tokens=config.train.micro_tokens,
         ahead=config.train.prefetch,
     )
+    limits = StepLimits(max_norm=config.train.max_norm or float("inf"))
+    return Run(state=state, steps=steps, callbacks=callbacks, runtime=runtime, limits=limits)
 
 
 def make_stream(config: RunConfig, train: Samples) -> Stream:

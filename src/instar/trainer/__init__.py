@@ -2,6 +2,7 @@
 
 from instar.trainer.callback import Callback, Callbacks
 from instar.trainer.loop import fit
+from instar.trainer.packed import PackedSteps
 from instar.trainer.runtime import Runtime
 from instar.trainer.state import Counters, StepResult, TrainState
 from instar.trainer.step import StepLimits, optimizer_step
@@ -10,6 +11,7 @@ __all__ = [
     "Callback",
     "Callbacks",
     "Counters",
+    "PackedSteps",
     "Runtime",
     "StepLimits",
     "StepResult",

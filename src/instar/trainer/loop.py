@@ -1,34 +1,38 @@
 """The training loop."""
 
-import torch
+from contextlib import closing
 
 from instar.core import seeds
-from instar.data.prefetch import Prefetch
-from instar.data.stream import Stream
 from instar.trainer.callback import Callback
 from instar.trainer.runtime import Runtime
-from instar.trainer.state import TrainState
+from instar.trainer.seeding import seed_everything
 from instar.trainer.step import StepLimits, optimizer_step
+from instar.trainer.work import BatchT, ResultT, StateT, Work
 
 
 def fit(
-    state: TrainState, stream: Stream, callback: Callback, runtime: Runtime, limits: StepLimits, *, ahead: int = 0
+    state: StateT,
+    work: Work[StateT, BatchT, ResultT],
+    callback: Callback[StateT, ResultT],
+    runtime: Runtime,
+    limits: StepLimits,
 ) -> None:
-    """Train until the budget is spent or a callback asks to stop.
+    """Train until the work is done, which is when its passes over the data end.
 
     Where a run stopped and where it would be after a restart are the same: the batch, the
-    masks and the dropout of step n depend on (seed, n) only. `ahead` steps are gathered early.
+    masks and the dropout of step n depend on (seed, n) only.
     """
-    state.network.train()
     try:
         callback.fit_started(state)
-        with Prefetch(stream.steps(start=state.counters.samples), ahead) as batches:
-            while not state.is_done():
-                torch.manual_seed(seeds.derive(state.seed, "dropout", state.step, runtime.rank))
-                batch = state.task.prepare(next(batches), state.moment())
-                result = optimizer_step(state, batch, runtime, limits)
-                state.counters.add(batch)
-                callback.step_ended(state, result)
+        with closing(work.passes(state)) as passes:
+            for batches in passes:
+                callback.epoch_started(state)
+                for batch in batches:
+                    seed_everything(seeds.derive(state.seed, "dropout", state.step, runtime.rank))
+                    callback.step_started(state)
+                    result = optimizer_step(state, batch, work, runtime, limits, callback=callback)
+                    callback.step_ended(state, result)
+                callback.epoch_ended(state)
     except BaseException as error:
         callback.fit_failed(state, error)
         raise

@@ -1,7 +1,9 @@
 """What changes while training. Nothing else in the package may keep such state."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,24 +19,30 @@ from instar.trainer.average import WeightAverage
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepResult:
-    """One optimizer step. Tensors stay on the device until somebody logs them."""
+class StepUpdate:
+    """What every optimizer step has. Tensors stay on the device until somebody logs them."""
+
+    grad_norm: Tensor
+    """Norm of the whole step's gradient before clipping, the same on every rank."""
+    is_finite: Tensor
+    """False: the gradient was not a number, and the weights were left as they were."""
+    lr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult(StepUpdate):
+    """One optimizer step of a run file."""
 
     total: Tensor
     """Loss summed over this rank's targets."""
     correct: Tensor
     """This rank's targets that the first choice met."""
-    grad_norm: Tensor
-    """Norm of the whole step's gradient before clipping, the same on every rank."""
-    is_finite: Tensor
-    """False: the gradient was not a number, and the weights were left as they were."""
     num_targets: int
     """Targets of the whole step, over all ranks."""
     num_tokens: int
     """Tokens of the whole step, over all ranks."""
     samples_D: NDArray[np.int64]
     """Sample numbers of the whole step."""
-    lr: float
 
 
 @dataclass
@@ -55,24 +63,40 @@ class Counters:
 
 
 @dataclass(kw_only=True)
-class TrainState:
-    """Everything that a step reads or changes; a checkpoint holds it all."""
+class LoopState(ABC):
+    """What the loop and the step read or change, whatever the work is."""
 
     seed: int
-    network: Network
     module: nn.Module
-    """The objective over the network, as ranks see it."""
+    """What forward passes go through, as ranks see it."""
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: WeightAverage | None = None
+    stop_reason: str | None = None
+    """Set by a callback to end the run after this step."""
+
+    @property
+    @abstractmethod
+    def step(self) -> int:
+        """Optimizer steps done."""
+
+    @cached_property
+    def parameters(self) -> list[nn.Parameter]:
+        """Those whose gradient a step clips; looked up once."""
+        return list(self.module.parameters())
+
+
+@dataclass(kw_only=True)
+class TrainState(LoopState):
+    """The state of a run file's run; a checkpoint holds it all."""
+
+    network: Network
     schedule: Schedule
     task: TaskLike
     budget: Budget
     totals: Mapping[str, float]
     """How long the whole run is, in steps, epochs, samples and tokens (estimates but for the budget's unit)."""
-    scaler: torch.amp.GradScaler
-    average: WeightAverage | None = None
     counters: Counters = field(default_factory=Counters)
-    stop_reason: str | None = None
-    """Set by a callback to end the run after this step."""
 
     @property
     def step(self) -> int:

@@ -5,66 +5,95 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from instar.data import Batch
+from instar.trainer.callback import Callback
 from instar.trainer.runtime import Runtime
-from instar.trainer.state import StepResult, TrainState
+from instar.trainer.state import LoopState, StepUpdate
+from instar.trainer.work import BatchT, ResultT, StateT, Work
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepLimits:
-    """What bounds a step's memory and its stride."""
+    """What bounds a step's stride."""
 
-    micro_tokens: int | None = None
-    """Tokens that go through the network at once; None: the whole step. Cannot change the curve."""
     max_norm: float = 1.0
     """The gradient is scaled down to this norm; infinity: never."""
+    skips_non_finite: bool = True
+    """A gradient that is not finite leaves weights and optimizer as they were; False: the step is made all the same."""
 
 
-def optimizer_step(state: TrainState, batch: Batch, runtime: Runtime, limits: StepLimits) -> StepResult:
+def optimizer_step(
+    state: StateT,
+    batch: BatchT,
+    work: Work[StateT, BatchT, ResultT],
+    runtime: Runtime,
+    limits: StepLimits,
+    *,
+    callback: Callback[StateT, ResultT],
+) -> ResultT:
     """Forward, backward and update for a whole step, in pieces that fit in memory.
 
-    Losses are summed and divided once by the targets of the whole step over all ranks, so
-    neither pieces nor ranks can change the gradient. A gradient that is not finite leaves
-    weights and optimizer as they were; nothing here waits for the device.
+    Pieces too large for memory are cut smaller where the work can, and the step is made from its beginning.
+    Nothing here waits for the device, but for optimizers that cannot skip a step on it by themselves.
     """
-    total, correct = (torch.zeros((), device=runtime.device) for _ in range(2))
-    pieces = list(runtime.share(batch).split(limits.micro_tokens))
-    for number, piece in enumerate(pieces, start=1):
-        with runtime.synchronized(state.module, number == len(pieces)):
-            with runtime.autocast():
-                outcome = state.module(piece.to(runtime.device))
-            # Ranks average their gradients; times their number that is the sum.
-            share = outcome.total * (runtime.world_size / batch.num_targets)
-            state.scaler.scale(share).backward()
-        total += outcome.total.detach()
-        correct += outcome.correct
+    sums = None
+    while sums is None:
+        try:
+            sums = _learn(state, batch, work, runtime, callback)
+        except RuntimeError as error:
+            if not work.cut_smaller(error):
+                raise
+            state.optimizer.zero_grad(set_to_none=True)
 
-    lr = state.set_rate(batch)
+    lr = work.set_rate(state, batch)
     state.scaler.unscale_(state.optimizer)
-    grad_norm = nn.utils.clip_grad_norm_(state.network.parameters(), limits.max_norm, foreach=True)
-    is_finite = _update(state, grad_norm)
+    grad_norm = _clip(state, limits.max_norm)
+    callback.update_started(state)
+    is_finite = _update(state, grad_norm, limits)
+    callback.update_ended(state)
+    state.optimizer.zero_grad(set_to_none=True)
     if state.average is not None:
         state.average.update()
-    return StepResult(
-        total=total,
-        correct=correct,
-        grad_norm=grad_norm,
-        is_finite=is_finite,
-        num_targets=batch.num_targets,
-        num_tokens=batch.num_tokens,
-        samples_D=batch.samples_D,
-        lr=lr,
-    )
+    return work.finish(state, batch, sums, StepUpdate(grad_norm=grad_norm, is_finite=is_finite, lr=lr))
 
 
-def _update(state: TrainState, grad_norm: Tensor) -> Tensor:
-    """Step the optimizer unless the gradient is not finite; the fused kernel decides on the device."""
+def _learn(
+    state: StateT,
+    batch: BatchT,
+    work: Work[StateT, BatchT, ResultT],
+    runtime: Runtime,
+    callback: Callback[StateT, ResultT],
+) -> tuple[Tensor, ...]:
+    """The whole step's gradient; returns the sums of its pieces. Ranks exchange it once, with the last piece."""
+    sums: tuple[Tensor, ...] = ()
+    pieces = work.pieces(batch)
+    for number, piece in enumerate(pieces, start=1):
+        is_last = number == len(pieces)
+        with runtime.synchronized(state.module, is_last):
+            learned = work.learn(state, batch, piece)
+        sums = learned if number == 1 else tuple(map(torch.add, sums, learned))
+        if not is_last:
+            callback.piece_ended(state)
+    return sums
+
+
+def _clip(state: LoopState, max_norm: float) -> Tensor:
+    """Scale the gradient down to a norm; returns the norm that it had."""
+    norm = nn.utils.clip_grad_norm_(state.parameters, max_norm, foreach=True)
+    whole = getattr(norm, "full_tensor", None)  # that of sharded parameters is spread over ranks
+    return norm if whole is None else whole()
+
+
+def _update(state: LoopState, grad_norm: Tensor, limits: StepLimits) -> Tensor:
+    """Step the optimizer unless the gradient is not finite; a fused kernel decides on the device."""
     is_finite = torch.isfinite(grad_norm)
     if state.scaler.is_enabled():
         state.scaler.step(state.optimizer)
         state.scaler.update()
-    else:
+    elif not limits.skips_non_finite:
+        state.optimizer.step()
+    elif getattr(state.optimizer, "_step_supports_amp_scaling", False):
         state.optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined]
         state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
+    elif bool(is_finite):
+        state.optimizer.step()
     return is_finite

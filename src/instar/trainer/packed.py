@@ -1,0 +1,72 @@
+"""The steps of a run file: packed documents, a task that prepares them, an objective that sums their losses."""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from instar.data import Batch
+from instar.data.prefetch import Prefetch
+from instar.data.stream import Stream
+from instar.trainer.runtime import Runtime
+from instar.trainer.state import StepResult, StepUpdate, TrainState
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedSteps:
+    """Losses are summed and divided once by the targets of the whole step over all ranks.
+
+    So neither pieces nor ranks can change the gradient.
+    """
+
+    stream: Stream
+    runtime: Runtime
+    micro_tokens: int | None = None
+    """Tokens that go through the network at once; None: the whole step. Cannot change the curve."""
+    ahead: int = 0
+    """Steps that are gathered early."""
+
+    def passes(self, state: TrainState) -> Generator[Iterator[Batch], None, None]:
+        """One pass: the stream itself knows where an epoch ends."""
+        state.network.train()
+        with Prefetch(self.stream.steps(start=state.counters.samples), self.ahead) as batches:
+            yield self._prepared(state, batches)
+
+    def _prepared(self, state: TrainState, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while not state.is_done():
+            yield state.task.prepare(next(batches), state.moment())
+
+    def pieces(self, batch: Batch) -> Sequence[Batch]:
+        """This rank's share, cut to `micro_tokens`."""
+        return list(self.runtime.share(batch).split(self.micro_tokens))
+
+    def learn(self, state: TrainState, batch: Batch, piece: Batch) -> tuple[Tensor, ...]:
+        """Loss and hits of the piece, summed."""
+        with self.runtime.autocast():
+            outcome = state.module(piece.to(self.runtime.device))
+        # Ranks average their gradients; times their number that is the sum.
+        share = outcome.total * (self.runtime.world_size / batch.num_targets)
+        state.scaler.scale(share).backward()
+        return outcome.total.detach(), outcome.correct
+
+    def cut_smaller(self, error: BaseException) -> bool:  # noqa: ARG002
+        """False: the run file says how large a piece is."""
+        return False
+
+    def set_rate(self, state: TrainState, batch: Batch) -> float:
+        """The schedule's rate at this share of the budget."""
+        return state.set_rate(batch)
+
+    def finish(self, state: TrainState, batch: Batch, sums: tuple[Tensor, ...], update: StepUpdate) -> StepResult:
+        """Count documents, tokens and targets."""
+        state.counters.add(batch)
+        return StepResult(
+            total=sums[0],
+            correct=sums[1],
+            grad_norm=update.grad_norm,
+            is_finite=update.is_finite,
+            lr=update.lr,
+            num_targets=batch.num_targets,
+            num_tokens=batch.num_tokens,
+            samples_D=batch.samples_D,
+        )
