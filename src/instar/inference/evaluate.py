@@ -23,8 +23,15 @@ from instar.task import Moment, TaskLike
 Gather = Callable[[NDArray[Any]], NDArray[Any]]
 
 
+InStep = Callable[[Iterable[Batch]], Iterable[tuple[Batch, bool]]]
+
+
 def _alone(rows: NDArray[Any]) -> NDArray[Any]:
     return rows
+
+
+def _all_count(batches: Iterable[Batch]) -> Iterable[tuple[Batch, bool]]:
+    return ((batch, True) for batch in batches)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,8 @@ class Evaluator:
     label_names: Sequence[str] | None = None
     gather: Gather = _alone
     """Rows of all ranks, one below the other; each rank scores its own share of the batches."""
+    in_step: InStep = _all_count
+    """Batches and whether they count: ranks that can only go forward together get some that do not."""
 
     @torch.no_grad()
     def scores(self, batches: Iterable[Batch]) -> dict[str, Any]:
@@ -52,11 +61,12 @@ class Evaluator:
 
     def _token_scores(self, batches: Iterable[Batch]) -> dict[str, Any]:
         likelihood = Likelihood()
-        for batch in batches:
+        for batch, counts in self.in_step(batches):
             prepared = self._prepared(batch)
-            if prepared.num_targets == 0:
+            said = self.network(prepared)
+            if prepared.num_targets == 0 or not counts:
                 continue
-            judged = judge(self.network(prepared), _targets(prepared))
+            judged = judge(said, _targets(prepared))
             likelihood += Likelihood.of(judged.loss_M.cpu(), judged.correct_M.cpu(), _characters(prepared))
         numbers = self.gather(np.asarray([likelihood.numbers()], dtype=np.int64)).sum(axis=0)
         summed = Likelihood(*numbers.tolist())
@@ -69,10 +79,12 @@ class Evaluator:
     def _label_scores(self, batches: Iterable[Batch]) -> dict[str, Any]:
         labels: list[NDArray[Any]] = []
         logits: list[NDArray[Any]] = []
-        for batch in batches:
+        for batch, counts in self.in_step(batches):
             prepared = self._prepared(batch)
-            logits.append(self.network(prepared).logits_MV().float().cpu().numpy())
-            labels.append(_targets(prepared).cpu().numpy())
+            said = self.network(prepared)
+            if counts:
+                logits.append(said.logits_MV().float().cpu().numpy())
+                labels.append(_targets(prepared).cpu().numpy())
         labels_D, logits_DC = (
             self.gather(np.concatenate(parts) if parts else np.empty(0)) for parts in (labels, logits)
         )

@@ -84,7 +84,8 @@ def _distilbert(layer: Any, hidden_TH: Tensor, pack: Pack, _: dict[str, Any]) ->
 
 def _rotated(layer: Any, q: Tensor, k: Tensor, pack: Pack, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Both turned by their positions, by the family's own function."""
-    turn = sys.modules[type(layer).__module__].apply_rotary_pos_emb
+    homes = (sys.modules[kind.__module__] for kind in type(layer).__mro__)  # sharding puts a class of its own in front
+    turn = next(home.apply_rotary_pos_emb for home in homes if hasattr(home, "apply_rotary_pos_emb"))
     cos_TD, sin_TD = options["position_embeddings"]
     q_turned, _ = turn(q, q, pack.read(cos_TD), pack.read(sin_TD))
     k_turned, _ = turn(k, k, cos_TD, sin_TD)

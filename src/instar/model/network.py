@@ -172,8 +172,16 @@ class Network(nn.Module):
         """Compile the model's body (for a GPU; on a CPU it costs more than it gives)."""
         self.model.base_model.compile(**options)
 
-    def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors, as Transformers loads them."""
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write config.json and model.safetensors, as Transformers loads them.
+
+        `weights`: tensors to write in place of the network's own, by its names, where those are only parts.
+        """
+        if weights is not None:
+            named = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+            with quiet():
+                self.model.save_pretrained(folder, state_dict=named)
+            return
         with quiet(), whole_embedding(self.model):
             self.model.save_pretrained(folder)
 

@@ -102,7 +102,7 @@ def make_state(config: RunConfig, splits: Splits, network: Network, task: TaskLi
         seed=config.seed,
         network=network,
         module=module,
-        optimizer=config.train.optimizer.build(network.named_parameters()),
+        optimizer=runtime.arrange(config.train.optimizer.build(network.named_parameters())),
         schedule=config.train.schedule,
         task=task,
         budget=config.train.budget,

@@ -134,8 +134,8 @@ class Parts:
         train, runtime = self.config.train, self.runtime
         held: list[Callbacks] = []  # the checkpoint saves the state of all callbacks, itself among them
 
-        def write(place: Path) -> None:
-            self.snapshot(held[0]).write(place)
+        def capture() -> Callable[[Path], None]:
+            return self.snapshot(held[0]).capture()
 
         chosen: list[Callback] = [
             Signals(runtime),
@@ -151,7 +151,7 @@ class Parts:
         chosen.append(
             Checkpoint(
                 self.folder,
-                write,
+                capture,
                 save_due,
                 keep_last=train.keep_last,
                 best_metric=train.best_metric,
@@ -177,7 +177,13 @@ class Parts:
             parent=parent if parent is not None and parent.is_dir() else None,
             versions={"python": platform.python_version()} | {name: version(name) for name in packages},
         )
-        return Snapshot(state=self.state, callback=callback, identity=identity, write_companions=self._companions)
+        return Snapshot(
+            state=self.state,
+            callback=callback,
+            identity=identity,
+            runtime=self.runtime,
+            write_companions=self._companions,
+        )
 
     def _companions(self, place: Path) -> None:
         self.corpus.tokenizer.save(place)
@@ -188,6 +194,7 @@ class Parts:
         evaluation, runtime = self.splits.evaluation, self.runtime
         if evaluation is None:
             raise ValueError("there is nothing to evaluate on")
+        first = np.zeros(1, dtype=np.int64)
         evaluator = Evaluator(
             network=self.state.network,
             task=self.state.task,
@@ -195,9 +202,10 @@ class Parts:
             device=runtime.device,
             label_names=self.corpus.labels.names,
             gather=runtime.gather,
+            in_step=partial(runtime.in_step, spare=evaluation.gather(first, np.zeros_like(first))),
         )
         size = self.config.train.micro_tokens or EVALUATION_TOKENS
-        batches = evaluation.batches(size, rank=runtime.rank, shares=runtime.world_size)
+        batches = evaluation.batches(size, rank=runtime.data_rank, shares=runtime.data_size)
         return {"split": "eval", **evaluator.scores(batches)}
 
     def _preview(self) -> Callable[[], Any]:

@@ -41,7 +41,7 @@ def train(
     """
     loaded = load(run_file, RunConfig, overrides)
     folder = run_folder(run_file, loaded.value, output)
-    runtime = Runtime.start(loaded.value.train.device, loaded.value.train.precision)
+    runtime = Runtime.start(loaded.value.train.device, loaded.value.train.precision, loaded.value.train.parallel)
     try:
         run = _trained(loaded, folder, runtime, resume=resume, extra=extra)
         _leave_if_asked(run, folder)
@@ -50,7 +50,11 @@ def train(
         runtime.leave(error.exit_code)
         raise
     except BaseException as error:
-        runtime.leave(getattr(error, "exit_code", InstarError.exit_code), together=False)
+        code = getattr(error, "exit_code", InstarError.exit_code)
+        is_first = runtime.is_first_to_fail()
+        runtime.leave(code, together=False)
+        if not is_first:
+            raise SystemExit(code) from None  # another rank tells
         raise
     runtime.leave(0)
     return summary

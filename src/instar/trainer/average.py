@@ -6,12 +6,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from instar.trainer.parallel.parts import part_of, settle
+
 
 class WeightAverage:
     """Exponential moving average of a module's parameters, updated after each step."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
+        self._module = module
         self._parameters = dict(module.named_parameters())
         self.weights = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
 
@@ -39,10 +42,11 @@ class WeightAverage:
             name = differing[0]
             raise ValueError(f"{name}: wanted the shape {mine.get(name)}; got {theirs.get(name)}")
         for name, weight in self.weights.items():
-            weight.copy_(weights[name])
+            weight.copy_(part_of(weights[name], weight))
 
     @torch.no_grad()
     def _swap(self) -> None:
+        settle(self._module)
         for name, parameter in self._parameters.items():
             mine = self.weights[name].clone()
             self.weights[name].copy_(parameter)

@@ -1,7 +1,8 @@
 """What a checkpoint holds, and how a run takes it back."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from instar.model import Network
 from instar.model.compact import used_tables, whole_tables
 from instar.trainer.average import WeightAverage
 from instar.trainer.callback import Callback
+from instar.trainer.parallel.parts import local, part_of
+from instar.trainer.runtime import Runtime
 from instar.trainer.state import Counters, TrainState
 
 OPTIMIZER = "optimizer.safetensors"
@@ -41,19 +44,34 @@ class Snapshot:
     state: TrainState
     callback: Callback
     identity: Identity
+    runtime: Runtime = field(default_factory=Runtime)
     write_companions: Callable[[Path], None]
     """Puts what makes the folder usable alone beside the weights: tokenizer, run file, labels."""
 
-    def write(self, folder: Path) -> None:
-        """Everything into `folder`; NonFiniteError rather than a weight that is not a number."""
+    def capture(self) -> Callable[[Path], None]:
+        """What puts everything into a folder; every rank captures, the main one writes, before the next step.
+
+        NonFiniteError, on every rank, rather than a weight that is not a number.
+        """
+        state, runtime = self.state, self.runtime
+        runtime.settle(state.network)
+        refuse_non_finite(state, runtime)
+        tensors = {OPTIMIZER: _optimizer_tensors(state.optimizer)}
+        if state.average is not None:
+            tensors[AVERAGE] = state.average.weights
+        weights = runtime.weights(state.network) if runtime.is_sharded else None
+        return partial(self._write, weights, {name: runtime.whole(named) for name, named in tensors.items()})
+
+    def _write(
+        self, weights: Mapping[str, Tensor] | None, tensors: Mapping[str, dict[str, Tensor]], folder: Path
+    ) -> None:
         state = self.state
         callbacks = self.callback.state_dict()
-        refuse_non_finite(state)
-        state.network.save(folder)
+        state.network.save(folder, None if weights is None else whole_tables(state.network, weights))
         self.write_companions(folder)
-        write_tensors(folder / OPTIMIZER, _optimizer_tensors(state.optimizer))
-        if state.average is not None:
-            write_tensors(folder / AVERAGE, whole_tables(state.network, state.average.weights))
+        write_tensors(folder / OPTIMIZER, tensors[OPTIMIZER])
+        if AVERAGE in tensors:
+            write_tensors(folder / AVERAGE, whole_tables(state.network, tensors[AVERAGE]))
         parent = self.identity.parent
         record = {
             "step": state.step,
@@ -113,11 +131,13 @@ def take_average(network: Network, folder: Path) -> int:
     return taken
 
 
-def refuse_non_finite(state: TrainState) -> None:
-    """NonFiniteError naming the first weight that is not a number."""
-    for name, parameter in state.network.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise NonFiniteError(f"step {state.step}: the weight {name} is not finite, so no checkpoint is published")
+def refuse_non_finite(state: TrainState, runtime: Runtime) -> None:
+    """NonFiniteError naming the first weight that is not a number, on every rank if one has such a weight."""
+    parameters = state.network.named_parameters()
+    name = next((name for name, parameter in parameters if not bool(torch.isfinite(local(parameter)).all())), None)
+    if runtime.any(name is not None):
+        weight = f"the weight {name}" if name else "a weight of another rank"
+        raise NonFiniteError(f"step {state.step}: {weight} is not finite, so no checkpoint is published")
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -149,9 +169,10 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
     for key, value in tensors.items():
         name, _, kind = key.partition("::")
         parameter = named[name]
-        if value.ndim and value.shape != parameter.shape:
+        divides = value.ndim > 0
+        if divides and value.shape != parameter.shape:
             raise CheckpointError(
                 f"{folder / OPTIMIZER}: {key} has the shape {list(value.shape)}; wanted {list(parameter.shape)}"
             )
         # Step counts live where the fused kernel reads them: beside the parameter.
-        optimizer.state[parameter][kind] = value.to(parameter.device)
+        optimizer.state[parameter][kind] = part_of(value, parameter) if divides else value.to(parameter.device)

@@ -25,7 +25,7 @@ class Checkpoint(Callback):
     def __init__(
         self,
         run: RunFolder,
-        write: Callable[[Path], None],
+        capture: Callable[[], Callable[[Path], None]],
         due: Due,
         *,
         keep_last: int,
@@ -33,7 +33,7 @@ class Checkpoint(Callback):
         warn: Callable[[str], None],
     ) -> None:
         self.run = run
-        self.write = write
+        self.capture = capture
         self.due = due
         self.keep_last = keep_last
         self.best_metric = best_metric
@@ -53,10 +53,11 @@ class Checkpoint(Callback):
             self.save(state)
 
     def save(self, state: TrainState) -> None:
-        """Publish this step's checkpoint and let go of old ones; the main process writes."""
+        """Publish this step's checkpoint and let go of old ones; all ranks capture it, the main one writes."""
         runtime = self.due.runtime
         folder = self.run.checkpoint(state.step)
-        error = self._publish(folder) if runtime.is_main else None
+        write = self.capture()
+        error = self._publish(folder, write) if runtime.is_main else None
         if not runtime.any(error is not None):
             self._failures = 0
             self.announce.saved(state, folder)
@@ -68,9 +69,9 @@ class Checkpoint(Callback):
         if runtime.is_main:
             self.warn(f"{error}; training goes on and the next save tries again")
 
-    def _publish(self, folder: Path) -> DiskError | None:
+    def _publish(self, folder: Path, write: Callable[[Path], None]) -> DiskError | None:
         try:
-            protocol.publish(folder, self.write)
+            protocol.publish(folder, write)
             kept = [] if self.best_step is None else [self.run.checkpoint(self.best_step)]
             protocol.rotate(self.run, self.keep_last, kept)
         except DiskError as error:

@@ -1,5 +1,6 @@
 """What the network says of a few fixed held-out rows, each time it is evaluated."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ class Sample(Callback):
         if self.runtime.is_main:
             for row in self.preview():
                 self.lines.append({"step": state.step, **row})
+        elif self.runtime.is_sharded:
+            deque(self.preview(), maxlen=0)  # the main process cannot go forward alone
 
     def state_dict(self) -> dict[str, Any]:
         return {"length": self.lines.synced_length() if self.runtime.is_main else 0}

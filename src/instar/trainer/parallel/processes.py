@@ -1,0 +1,96 @@
+"""The processes of a run find each other, talk with one voice, and leave in order."""
+
+import atexit
+import os
+import sys
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+from instar.core.errors import UsageError
+from instar.trainer.parallel.config import Auto, Ddp, Fsdp
+
+
+class Processes:
+    """This process among those of its run: the group that plain PyTorch talks through."""
+
+    def __init__(self, rank: int = 0, world_size: int = 1, store: distributed.Store | None = None) -> None:
+        """Where `store` is given, the group was opened here and is closed here."""
+        self.rank = rank
+        self.world_size = world_size
+        self._store = store
+
+    @classmethod
+    def join(cls, parallel: Auto | Ddp | Fsdp, device: torch.device) -> "Processes":
+        """Meet the processes the launcher made (RANK, WORLD_SIZE); a group that is open already is used as it is.
+
+        A single process needs a group only where its weights are to be sharded. UsageError for a backend that
+        this PyTorch does not have.
+        """
+        if distributed.is_initialized():
+            return cls(distributed.get_rank(), distributed.get_world_size())
+        rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        if world_size == 1 and not isinstance(parallel, Fsdp):
+            return cls()
+        backend = _backend(parallel.backend, device)
+        timeout = timedelta(minutes=parallel.timeout)
+        store = _store(world_size, timeout)
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+        return cls(rank, world_size, store)
+
+    def is_first_to_fail(self) -> bool:
+        """True on the one process that tells the user why the run ends; what the others met is the same, or follows."""
+        if self._store is None or self.world_size == 1:
+            return True
+        with suppress(RuntimeError):  # whoever kept the list is gone
+            return bool(self._store.add("failed", 1) == 1)
+        return True
+
+    def leave(self, code: int, *, together: bool) -> None:
+        """Make this process end with `code`, without the abort that gloo's tear-down can raise.
+
+        Processes that leave together wait for each other, and only the main one returns, to say what came of the
+        run; its exit follows. One that failed alone does not wait: the launcher ends the others.
+        A single process returns, and can open another group.
+        """
+        if self.world_size == 1:
+            if self._store is not None and distributed.is_initialized():
+                distributed.destroy_process_group()
+            return
+        if together:
+            distributed.barrier()
+            distributed.destroy_process_group()
+        if together and self.rank != 0:
+            _exit(code)
+        atexit.register(_exit, code)  # before the interpreter's own tear-down
+
+
+def _store(world_size: int, timeout: timedelta) -> distributed.Store:
+    """Where processes leave their addresses; each life of a job that `torchrun` restarts has its own.
+
+    `torchrun` keeps one store over restarts, and addresses of dead processes in it would be waited for for ever.
+    """
+    if world_size == 1:
+        return distributed.HashStore()
+    found: tuple[distributed.Store, int, int] = next(distributed.rendezvous("env://", timeout=timeout))
+    life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return distributed.PrefixStore(f"instar/{life}", found[0])
+
+
+def _backend(name: str, device: torch.device) -> str:
+    if name == "auto":
+        return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if not distributed.is_backend_available(name):
+        raise UsageError(
+            f"train.parallel.backend: this PyTorch has no {name}; write auto, which is gloo for CPUs and nccl for GPUs"
+        )
+    return name
+
+
+def _exit(code: int) -> Any:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
