@@ -28,7 +28,7 @@ def fit(
             for batches in passes:
                 callback.epoch_started(state)
                 for batch in batches:
-                    seed_everything(seeds.derive(state.seed, "dropout", state.step, runtime.rank))
+                    seed_everything(seeds.derive(state.seed, "dropout", state.step, runtime.data_rank))
                     callback.step_started(state)
                     result = optimizer_step(state, batch, work, runtime, limits, callback=callback)
                     callback.step_ended(state, result)

@@ -38,14 +38,14 @@ class PackedSteps:
 
     def pieces(self, batch: Batch) -> Sequence[Batch]:
         """This rank's share, cut to `micro_tokens`."""
-        return list(self.runtime.share(batch).split(self.micro_tokens))
+        return self.runtime.pieces(batch, self.micro_tokens)
 
     def learn(self, state: TrainState, batch: Batch, piece: Batch) -> tuple[Tensor, ...]:
         """Loss and hits of the piece, summed."""
         with self.runtime.autocast():
             outcome = state.module(piece.to(self.runtime.device))
-        # Ranks average their gradients; times their number that is the sum.
-        share = outcome.total * (self.runtime.world_size / batch.num_targets)
+        # Shares of the data average their gradients; times their number that is the sum.
+        share = outcome.total * (self.runtime.data_size / batch.num_targets)
         state.scaler.scale(share).backward()
         return outcome.total.detach(), outcome.correct
 

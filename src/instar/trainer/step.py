@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from instar.trainer.callback import Callback
 from instar.trainer.runtime import Runtime
@@ -46,7 +46,7 @@ def optimizer_step(
 
     lr = work.set_rate(state, batch)
     state.scaler.unscale_(state.optimizer)
-    grad_norm = _clip(state, limits.max_norm)
+    grad_norm = runtime.clip(state.parameters, limits.max_norm)
     callback.update_started(state)
     is_finite = _update(state, grad_norm, limits)
     callback.update_ended(state)
@@ -74,13 +74,6 @@ def _learn(
         if not is_last:
             callback.piece_ended(state)
     return sums
-
-
-def _clip(state: LoopState, max_norm: float) -> Tensor:
-    """Scale the gradient down to a norm; returns the norm that it had."""
-    norm = nn.utils.clip_grad_norm_(state.parameters, max_norm, foreach=True)
-    whole = getattr(norm, "full_tensor", None)  # that of sharded parameters is spread over ranks
-    return norm if whole is None else whole()
 
 
 def _update(state: LoopState, grad_norm: Tensor, limits: StepLimits) -> Tensor:
