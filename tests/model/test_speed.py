@@ -70,8 +70,9 @@ def test_attention_turns_it_off_forward_and_backward(monkeypatch, dropout):
     torch.backends.mkldnn.matmul.fp32_precision = "bf16"
     real = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     if dropout:
-        real_bmm = torch.bmm
-        monkeypatch.setattr(torch, "bmm", lambda *a, **k: seen.append(switch()) or real_bmm(*a, **k))
+        for name in ("bmm", "baddbmm"):
+            real = getattr(torch, name)
+            monkeypatch.setattr(torch, name, lambda *a, real=real, **k: seen.append(switch()) or real(*a, **k))
     else:
         for name in (
             "_scaled_dot_product_flash_attention_for_cpu",

@@ -47,34 +47,76 @@ def linear_cross_entropy(hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | 
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Makes the gradient of the sum in the forward pass; other weightings of the places cost a second pass."""
+    """Keeps the gradient of the logits where they fit one chunk; else makes the three gradients in the forward pass."""
 
     @staticmethod
     def forward(
         ctx: Any, hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_M: Tensor
     ) -> tuple[Tensor, Tensor]:
-        wanted = any(ctx.needs_input_grad[:3])
         nll_M = torch.empty(len(target_M), device=hidden_MH.device)
         correct_M = torch.empty(len(target_M), dtype=torch.bool, device=hidden_MH.device)
+        inputs, scores = (hidden_MH, weight_VH, bias_V, target_M), (nll_M, correct_M)
+        wanted = any(ctx.needs_input_grad[:3])
+        ctx.dlogits_MV = ctx.made = None
         with torch.autocast(hidden_MH.device.type, enabled=False):
-            grads = _sweep(ctx, (hidden_MH, weight_VH, bias_V, target_M), (nll_M, correct_M), wanted, None)
-        ctx.save_for_backward(hidden_MH, weight_VH, bias_V, target_M)
-        ctx.made = grads
+            if wanted and 0 < len(target_M) <= chunk_size(len(weight_VH)):
+                ctx.dlogits_MV = _slopes(_chances(*inputs, scores), target_M).to(hidden_MH.dtype)
+            else:
+                ctx.made = _sweep(ctx, inputs, scores, wanted, None)
+        ctx.save_for_backward(*inputs)
         ctx.mark_non_differentiable(correct_M)
         return nll_M, correct_M
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_MH, weight_VH, bias_V, target_M = ctx.saved_tensors
+        inputs = ctx.saved_tensors
         grad_M = upstream[0]
-        made, ctx.made = ctx.made, None  # given away: whoever goes backward again makes them again
-        if made is not None and (grad_M.numel() == 0 or grad_M.stride(0) == 0):  # one factor, as after nll.sum()
-            factor = grad_M.reshape(-1)[0] if grad_M.numel() else grad_M.new_ones(())
-            grads = [None if grad is None else grad.mul_(factor.to(grad.dtype)) for grad in made]
-        else:
-            with torch.autocast(hidden_MH.device.type, enabled=False):
-                grads = _sweep(ctx, (hidden_MH, weight_VH, bias_V, target_M), None, True, grad_M)
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            if ctx.dlogits_MV is not None:
+                return (*_products(ctx, inputs, ctx.dlogits_MV, grad_M), None)
+            made, ctx.made = ctx.made, None  # given away: whoever goes backward again makes them again
+            if made is not None and (grad_M.numel() == 0 or grad_M.stride(0) == 0):  # one factor, as after nll.sum()
+                factor = grad_M.reshape(-1)[0] if grad_M.numel() else grad_M.new_ones(())
+                grads = [None if grad is None else grad.mul_(factor.to(grad.dtype)) for grad in made]
+            else:
+                grads = _sweep(ctx, inputs, None, True, grad_M)
         return (*grads, None)
+
+
+def _chances(
+    hidden_CH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_C: Tensor, into: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """Softmax of a chunk's logits, float32 (C, V); fills `into` with nll and correctness."""
+    logits_CV = F.linear(hidden_CH, weight_VH, bias_V).float()
+    if into is None:
+        return torch.softmax(logits_CV, 1, out=logits_CV)
+    chosen_C1 = logits_CV.gather(1, target_C[:, None])
+    top_C1 = logits_CV.amax(1, keepdim=True)
+    # The fused softmax and maxima without places run several times faster than their parts.
+    chances_CV = torch.softmax(logits_CV, 1, out=logits_CV)
+    # The likeliest answer has the chance 1 / sum(exp(logit - top)), which gives the log of the sum exactly.
+    torch.sub(top_C1 - chances_CV.amax(1, keepdim=True).log(), chosen_C1, out=into[0][:, None])
+    torch.eq(chosen_C1, top_C1, out=into[1][:, None])
+    return chances_CV
+
+
+def _slopes(chances_CV: Tensor, target_C: Tensor) -> Tensor:
+    """Gradient of each place's loss by its logits, in the place of the chances."""
+    return chances_CV.scatter_add_(1, target_C[:, None], chances_CV.new_full((len(target_C), 1), -1.0))
+
+
+def _products(
+    ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, Tensor], dlogits_MV: Tensor, grad_M: Tensor
+) -> list[Tensor | None]:
+    """The three gradients from that of the logits. A place's weight goes to the narrow side of each product."""
+    hidden_MH, weight_VH, bias_V, _ = inputs
+    grad_M = grad_M.to(hidden_MH.dtype)
+    needs = ctx.needs_input_grad
+    return [
+        (dlogits_MV @ weight_VH).mul_(grad_M[:, None]) if needs[0] else None,
+        dlogits_MV.t() @ (hidden_MH * grad_M[:, None]) if needs[1] else None,
+        (grad_M @ dlogits_MV) if needs[2] and bias_V is not None else None,
+    ]
 
 
 def _sweep(
@@ -92,30 +134,22 @@ def _sweep(
     dbias_V = torch.zeros(len(weight_VH), dtype=torch.float32, device=weight_VH.device) if needs[2] else None
     for start in range(0, len(target_M), chunk_size(len(weight_VH))):
         part = slice(start, start + chunk_size(len(weight_VH)))
-        hidden_CH, target_C1 = hidden_MH[part], target_M[part, None]
-        logits_CV = F.linear(hidden_CH, weight_VH, bias_V).float()
-        chosen_C1 = logits_CV.gather(1, target_C1)
-        top_C1 = logits_CV.amax(1, keepdim=True)
-        # The fused softmax and maxima without places run several times faster than their parts.
-        chances_CV = torch.softmax(logits_CV, 1, out=logits_CV)
-        if into is not None:
-            # The likeliest answer has the chance 1 / sum(exp(logit - top)), which gives the log of the sum exactly.
-            torch.sub(top_C1 - chances_CV.amax(1, keepdim=True).log(), chosen_C1, out=into[0][part, None])
-            torch.eq(chosen_C1, top_C1, out=into[1][part, None])
+        hidden_CH, target_C = hidden_MH[part], target_M[part]
+        scores = None if into is None else (into[0][part], into[1][part])
+        chances_CV = _chances(hidden_CH, weight_VH, bias_V, target_C, scores)
         if not wanted:
             continue
-        if grad_M is None:
-            dlogits_CV = chances_CV.scatter_add_(1, target_C1, torch.full_like(chosen_C1, -1.0))
-        else:
-            grad_C1 = grad_M[part, None]
-            dlogits_CV = chances_CV.mul_(grad_C1).scatter_add_(1, target_C1, -grad_C1)
+        dlogits_CV = _slopes(chances_CV, target_C)
         if dbias_V is not None:
-            dbias_V += dlogits_CV.sum(0)
+            dbias_V += dlogits_CV.sum(0) if grad_M is None else grad_M[part] @ dlogits_CV
         dlogits_CV = dlogits_CV.to(hidden_MH.dtype)
         if dhidden_MH is not None:
             torch.mm(dlogits_CV, weight_VH, out=dhidden_MH[part])
         if needs[1]:
-            dweight_VH = _accumulated(dweight_VH, dlogits_CV, hidden_CH)
+            weighed_CH = hidden_CH if grad_M is None else hidden_CH * grad_M[part, None].to(hidden_CH.dtype)
+            dweight_VH = _accumulated(dweight_VH, dlogits_CV, weighed_CH)
+    if dhidden_MH is not None and grad_M is not None:
+        dhidden_MH.mul_(grad_M[:, None])
     if needs[1] and dweight_VH is None:
         dweight_VH = torch.zeros_like(weight_VH)
     return [

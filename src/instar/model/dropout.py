@@ -40,8 +40,8 @@ def kept(seed: int, shape: tuple[int, ...], rate: float) -> Tensor:
 
 def scaled(values: Tensor, kept_mask: Tensor, scale: float) -> Tensor:
     """values * mask * scale."""
-    factors = kept_mask.to(values.dtype).mul_(scale)
-    return torch.mul(values, factors, out=factors)
+    factors = kept_mask.to(values.dtype)
+    return torch.addcmul(values.new_zeros(()), values, factors, value=scale, out=factors)  # one pass for both
 
 
 class _Drop(torch.autograd.Function):

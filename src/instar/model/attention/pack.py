@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from instar.model.attention.rows import Rows
+
 WASTE = 0.3
 """Share of a group's slots that padding may take."""
 
@@ -53,6 +55,23 @@ class Layout:
     query_places_M: Tensor | None
     key_slots_P: Tensor | None
     key_places_T: Tensor | None
+    _rows: dict[int, tuple[Rows, Rows]] = field(default_factory=dict, repr=False)
+
+    def rows(self, num_heads: int) -> tuple[Rows, Rows]:
+        """How queries and keys of so many heads are laid out in blocks."""
+        if num_heads not in self._rows:
+            sides = (
+                (
+                    [(group.query_start, group.num_queries) for group in self.groups],
+                    self.query_slots_P,
+                    self.query_places_M,
+                ),
+                ([(group.key_start, group.num_keys) for group in self.groups], self.key_slots_P, self.key_places_T),
+            )
+            counts = [group.count for group in self.groups]
+            queries, keys = (Rows(num_heads, counts, *side) for side in sides)
+            self._rows[num_heads] = (queries, keys)
+        return self._rows[num_heads]
 
 
 @dataclass(frozen=True)
@@ -136,47 +155,55 @@ def _grouped(sizes: list[tuple[int, int]]) -> list[list[int]]:
 
 
 def _layout(pack: Pack, places: list[NDArray[np.int64]], *, query_is_key: bool) -> Layout:
-    sizes = [(len(queries), length) for queries, length in zip(places, pack.lengths, strict=True)]
-    groups: list[Group] = []
-    query_slots: list[NDArray[np.int64]] = []
-    key_slots: list[NDArray[np.int64]] = []
-    query_places = np.zeros(sum(len(queries) for queries in places), dtype=np.int64)
-    query_edges = np.cumsum([0, *(len(queries) for queries in places)])
-    query_start = key_start = 0
-    for members in _grouped(sizes):
-        num_queries = max(sizes[number][0] for number in members)
-        num_keys = max(sizes[number][1] for number in members)
-        padded = [np.pad(places[number], (0, num_queries - sizes[number][0]), "edge") for number in members]
-        for row, number in enumerate(members):
-            start = pack.boundaries_D[number]
-            slots = np.arange(query_edges[number], query_edges[number + 1])
-            query_slots.append(np.pad(slots, (0, num_queries - len(slots)), "edge"))
-            key_slots.append(start + np.minimum(np.arange(num_keys), pack.lengths[number] - 1))
-            first = query_start + row * num_queries
-            query_places[slots] = np.arange(first, first + len(slots))
-        lengths_D = np.asarray([pack.lengths[number] for number in members], dtype=np.int64)
-        groups.append(Group(len(members), num_queries, num_keys, query_start, key_start, np.stack(padded), lengths_D))
-        query_start += len(members) * num_queries
-        key_start += len(members) * num_keys
-    key_places = query_places if query_is_key else _inverse(key_slots, int(pack.boundaries_D[-1]))
-    moved = [_index(query_slots, pack.device), _tensor(query_places, pack.device)]
-    keys = moved if query_is_key else [_index(key_slots, pack.device), _tensor(key_places, pack.device)]
-    is_identity = query_is_key and np.array_equal(np.concatenate(query_slots), np.arange(len(query_places)))
-    if is_identity:
-        return Layout(tuple(groups), None, None, None, None)
-    return Layout(tuple(groups), moved[0], moved[1], keys[0], keys[1])
+    counts_D = np.fromiter((len(queries) for queries in places), dtype=np.int64, count=len(places))
+    lengths_D = np.asarray(pack.lengths, dtype=np.int64)
+    members = _grouped(list(zip(counts_D.tolist(), pack.lengths, strict=True)))
+    queries = _Slots(members, counts_D, np.cumsum(counts_D) - counts_D)
+    keys = _Slots(members, lengths_D, pack.boundaries_D[:-1])
+    place_M = np.concatenate(places)[queries.row_P]
+    groups = tuple(
+        Group(len(chosen), num_queries, num_keys, first_query, first_key, at_DQ, lengths_D[chosen])
+        for chosen, num_queries, num_keys, first_query, first_key, at_DQ in zip(
+            members, queries.sizes, keys.sizes, queries.starts, keys.starts, queries.cut(place_M), strict=True
+        )
+    )
+    query_places = _inverse(queries.row_P, int(counts_D.sum()))
+    if query_is_key and np.array_equal(queries.row_P, np.arange(len(query_places))):
+        return Layout(groups, None, None, None, None)
+    moved = [_tensor(queries.row_P, pack.device), _tensor(query_places, pack.device)]
+    if query_is_key:
+        return Layout(groups, *moved, *moved)
+    key_places = _inverse(keys.row_P, int(pack.boundaries_D[-1]))
+    return Layout(groups, *moved, _tensor(keys.row_P, pack.device), _tensor(key_places, pack.device))
 
 
-def _inverse(slots: list[NDArray[np.int64]], num_tokens: int) -> NDArray[np.int64]:
-    """Slot of each token, or -1 for tokens that no group holds."""
-    flat = np.concatenate(slots)
-    places = np.full(num_tokens, -1, dtype=np.int64)
-    places[flat[::-1]] = np.arange(len(flat))[::-1]
+class _Slots:
+    """The padded layout of one side: which row stands in each slot; padding repeats a document's last."""
+
+    def __init__(self, members: list[list[int]], counts_D: NDArray[np.int64], firsts_D: NDArray[np.int64]) -> None:
+        self._members = members
+        self.sizes = [int(counts_D[chosen].max()) for chosen in members]
+        totals = [len(chosen) * size for chosen, size in zip(members, self.sizes, strict=True)]
+        self.starts = [total - last for total, last in zip(accumulate(totals), totals, strict=True)]
+        order_D = np.concatenate(members)
+        widths_D = np.repeat(self.sizes, [len(chosen) for chosen in members])
+        within_P = np.arange(sum(totals)) - np.repeat(np.cumsum(widths_D) - widths_D, widths_D)
+        last_P = np.repeat(counts_D[order_D] - 1, widths_D)
+        self.row_P = np.repeat(firsts_D[order_D], widths_D) + np.minimum(within_P, last_P)
+
+    def cut(self, values_P: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """The values of each group's slots, (documents, slots of one)."""
+        return [
+            values_P[start : start + len(chosen) * size].reshape(len(chosen), size)
+            for chosen, size, start in zip(self._members, self.sizes, self.starts, strict=True)
+        ]
+
+
+def _inverse(row_P: NDArray[np.int64], num_rows: int) -> NDArray[np.int64]:
+    """First slot of each row, or -1 for rows that no group holds."""
+    places = np.full(num_rows, -1, dtype=np.int64)
+    places[row_P[::-1]] = np.arange(len(row_P))[::-1]
     return places
-
-
-def _index(slots: list[NDArray[np.int64]], device: torch.device) -> Tensor:
-    return _tensor(np.concatenate(slots), device)
 
 
 def _tensor(values: NDArray[np.int64], device: torch.device) -> Tensor:
