@@ -13,6 +13,7 @@ from instar.api.arguments.choices import (
 )
 from instar.api.arguments.faults import ArgumentError
 from instar.api.arguments.flat import TrainingArguments
+from instar.api.arguments.parallelism import parallel_of
 from instar.api.arguments.seq2seq import Seq2SeqTrainingArguments
 from instar.api.arguments.written import from_transformers
 
@@ -30,4 +31,5 @@ __all__ = [
     "Seq2SeqTrainingArguments",
     "TrainingArguments",
     "from_transformers",
+    "parallel_of",
 ]

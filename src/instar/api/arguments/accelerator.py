@@ -37,8 +37,8 @@ class AcceleratorConfig:
             return given
         if isinstance(given, type):
             raise NotImplementedError(
-                "accelerator_config: wanted an instance; got a class. "
-                "Please pass in a fully constructed `AcceleratorConfig` object instead."
+                "Tried passing in a callable to `accelerator_config`: "
+                f"wanted an instance; got the class {given.__name__}"
             )
         if given is None:
             return cls()
@@ -46,7 +46,10 @@ class AcceleratorConfig:
             return cls._from(given, "accelerator_config")
         if isinstance(given, str | os.PathLike):
             return cls.from_json_file(given)
-        return cls(**{field.name: copy.copy(getattr(given, field.name, field.default)) for field in fields(cls)})
+        values: dict[str, Any] = {
+            field.name: copy.copy(getattr(given, field.name, field.default)) for field in fields(cls)
+        }
+        return cls(**values)
 
     @classmethod
     def from_json_file(cls, json_file: str | os.PathLike[str]) -> "AcceleratorConfig":

@@ -101,8 +101,8 @@ def _best_model(arguments: "TrainingArguments") -> Iterator[Fault]:
     if arguments.eval_strategy != arguments.save_strategy:
         yield Fault(
             "load_best_model_at_end",
-            f"wanted eval_strategy and save_strategy alike; got {arguments.eval_strategy.value!r} and "
-            f"{arguments.save_strategy.value!r}{remedy}",
+            f"wanted eval_strategy and save_strategy alike; got {str(arguments.eval_strategy)!r} and "
+            f"{str(arguments.save_strategy)!r}{remedy}",
         )
     elif arguments.eval_strategy == IntervalStrategy.STEPS and arguments.eval_steps:
         yield from _best_steps(arguments.save_steps, arguments.eval_steps, remedy)
@@ -175,9 +175,9 @@ def has_bf16() -> bool:
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if torch.xpu.is_available():
-        return torch.xpu.is_bf16_supported()
+        return bool(torch.xpu.is_bf16_supported())
     return torch.backends.mps.is_available() and torch.backends.mps.is_macos_or_newer(14, 0)
 
 

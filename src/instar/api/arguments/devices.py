@@ -71,9 +71,11 @@ class Devices:
         self._n_gpu = int(device.type == "cuda")
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
-            backend = self.ddp_backend or ("nccl" if device.type == "cuda" else "gloo")
-            torch.distributed.init_process_group(backend, timeout=self.ddp_timeout_delta)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from instar.api.arguments.parallelism import parallel_of
+            from instar.trainer.parallel.processes import Processes
+
+            Processes.join(parallel_of(self), device)  # type: ignore[arg-type]
         return device
 
     def _choose_device(self) -> "torch.device":

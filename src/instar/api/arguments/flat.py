@@ -5,9 +5,9 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from instar.api.arguments import checks, kinds
+from instar.api.arguments import checks, kinds, parallelism, refused
 from instar.api.arguments.accelerator import AcceleratorConfig
 from instar.api.arguments.choices import DebugOption, IntervalStrategy, SchedulerType
 from instar.api.arguments.devices import Devices
@@ -26,6 +26,9 @@ from instar.api.arguments.saving import BestModelArguments, HubArguments, Resume
 from instar.api.arguments.scripts import DebugArguments, ScriptArguments
 from instar.api.arguments.setters import Setters
 from instar.api.arguments.written import Written
+
+if TYPE_CHECKING:
+    from instar.api.deepspeed import DeepSpeedPlan
 
 
 @dataclass(repr=False)
@@ -73,8 +76,9 @@ class TrainingArguments(
         faults += [*kinds.check(self, TrainingArguments), *self._read_debug(), *self._read_accelerator()]
         if faults:
             raise ArgumentError(type(self).__name__, faults)
+        faults = [*parallelism.normalise(self), *self._read_deepspeed()]
         self._derive()
-        faults = [*checks.alone(self), *checks.together(self)]
+        faults += [*checks.alone(self), *checks.together(self), *refused.check(self), *parallelism.check_sizes(self)]
         if faults:
             raise ArgumentError(type(self).__name__, faults)
         self._prepare()
@@ -101,6 +105,14 @@ class TrainingArguments(
             self.accelerator_config = AcceleratorConfig.read(self.accelerator_config)  # type: ignore[assignment]
         except (ValueError, TypeError, OSError) as error:
             yield Fault("accelerator_config", str(error))
+
+    def _read_deepspeed(self) -> Iterator[Fault]:
+        self.deepspeed_plugin: DeepSpeedPlan | None = None
+        if self.deepspeed:
+            from instar.api import deepspeed
+
+            yield from deepspeed.apply(self)
+            yield from kinds.check(self, TrainingArguments)
 
     def _derive(self) -> None:
         """Fill in what follows from other values."""

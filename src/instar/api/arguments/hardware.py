@@ -1,14 +1,9 @@
 """What makes a run the same again, and what it runs on."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from instar.api.arguments.option import formerly, option
-
-if TYPE_CHECKING:
-    from accelerate.parallelism_config import ParallelismConfig
-else:
-    ParallelismConfig = Any
 
 
 @dataclass(repr=False)
@@ -28,4 +23,4 @@ class HardwareArguments:
     accelerator_config: dict | str | None = option(  # type: ignore[type-arg]
         None, "how batches are spread over processes: a mapping, or a JSON file with one"
     )
-    parallelism_config: ParallelismConfig | None = option(None, "sizes of data and tensor parallel groups")
+    parallelism_config: Any | None = option(None, "sizes of process groups, as Accelerate has them")

@@ -44,7 +44,7 @@ def check(arguments: Any, base: type) -> Iterator[Fault]:
     """Bring every field of `base` to its type; a fault for each that cannot be."""
     hints = _hints(base)
     theirs = {field.name: field for field in fields(arguments)}
-    for own in fields(base):  # type: ignore[arg-type]
+    for own in fields(base):
         name = own.name
         if name in _ANYTHING or theirs[name] is not own:  # users may give a field of their own that name
             continue
@@ -115,10 +115,10 @@ def _whole(name: str, value: Any) -> int | None:
     return int(value) if is_round else None
 
 
-def _real(value: Any) -> float | None:
+def _real(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or math.isnan(float(value)):
         return None
-    return value if isinstance(value, int | float) and type(value).__module__ == "builtins" else float(value)
+    return value if type(value) in (int, float) else float(value)
 
 
 def _texts(value: Any) -> list[str] | None:

@@ -6,7 +6,6 @@ Metadata is what `transformers.HfArgumentParser` hands to `argparse`: a percent 
 import argparse
 import copy
 import warnings
-from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, TypeVar
 
@@ -31,16 +30,17 @@ class OldOption(argparse.Action):
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
+        values: Any,
         option_string: str | None = None,
     ) -> None:
         current = self.option_strings[0]
         given = (option_string or current).replace("-", "_").removeprefix("__")
         if given != current.removeprefix("--"):
             warnings.warn(f"--{given} is an old spelling; write {current}", FutureWarning, stacklevel=2)
-        elif isinstance(values, Flag):
+        is_bare = isinstance(values, Flag)
+        if is_bare and given == current.removeprefix("--"):
             parser.error(f"argument {current}: expected one argument")
-        setattr(namespace, self.dest, values.means if isinstance(values, Flag) else values)
+        setattr(namespace, self.dest, values.means if is_bare else values)
 
 
 class Flag:

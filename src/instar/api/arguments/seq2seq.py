@@ -2,15 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from instar.api.arguments.flat import TrainingArguments
 from instar.api.arguments.option import option
-
-if TYPE_CHECKING:
-    from transformers import GenerationConfig
-else:
-    GenerationConfig = Any
 
 
 @dataclass(repr=False)
@@ -21,6 +16,6 @@ class Seq2SeqTrainingArguments(TrainingArguments):
     predict_with_generate: bool = option(False, "give metrics what the model generates, not its scores")
     generation_max_length: int | None = option(None, "tokens generated at most; unset: as the model is configured")
     generation_num_beams: int | None = option(None, "beams of the search; unset: as the model is configured")
-    generation_config: str | Path | GenerationConfig | None = option(
+    generation_config: str | Path | Any | None = option(
         None, "how to generate: a GenerationConfig, or the name or folder of one"
     )
