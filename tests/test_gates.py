@@ -24,7 +24,13 @@ RECIPES = sorted((SOURCE / "recipes").glob("*.yaml"))
 FILES = sorted(SOURCE.rglob("*.py"))
 MAX_LINES, MAX_PARAMETERS, MAX_EMBEDDED = 400, 7, 4_000_000
 # Signatures that code written for Transformers calls: neither their length nor their order is ours to choose.
-DROP_IN = {("api/construction.py", "__init__"), ("api/hub.py", "create_model_card")}
+DROP_IN = {
+    ("api/construction.py", "__init__"),
+    ("api/hub.py", "create_model_card"),
+    ("api/arguments/setters.py", "set_training"),
+    ("api/arguments/setters.py", "set_logging"),
+    ("api/arguments/setters.py", "set_dataloader"),
+}
 
 
 def trees() -> Iterator[tuple[Path, ast.Module]]:

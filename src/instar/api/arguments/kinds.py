@@ -115,10 +115,10 @@ def _whole(name: str, value: Any) -> int | None:
     return int(value) if is_round else None
 
 
-def _real(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or math.isnan(float(value)):
+def _real(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real) or math.isnan(float(value)):
         return None
-    return value if type(value) in (int, float) else float(value)
+    return value if isinstance(value, int) else float(value)
 
 
 def _texts(value: Any) -> list[str] | None:
