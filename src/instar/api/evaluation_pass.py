@@ -134,8 +134,7 @@ class EvaluationPass:
 
     def loss(self) -> float | None:
         """The loss over all targets of all ranks; None where `prediction_step` gave none."""
-        table_N3 = self._loss_table()
-        return mean_loss(table_N3, drop_non_finite=self._trainer.args.logging_nan_inf_filter)
+        return mean_loss(self._loss_table())
 
     def num_samples(self) -> int:
         """The rows that were really there, on all ranks."""

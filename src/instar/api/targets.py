@@ -66,28 +66,20 @@ def _fetch(values: Sequence[Tensor | int]) -> NDArray[np.float64]:
     return np.array([float(value) for value in values], np.float64)
 
 
-def mean_loss(table_N3: NDArray[np.float64], *, drop_non_finite: bool = False) -> float | None:
-    """The loss over all targets in `MeanLoss.table`'s rows; None without batches, NaN if any target's loss is NaN.
+def mean_loss(table_N3: NDArray[np.float64]) -> float | None:
+    """The loss over all targets in `MeanLoss.table`'s rows; None without batches, not a number if one batch's is not.
 
-    Batches without a target say nothing (their mean is 0 / 0). `drop_non_finite`, which users have to ask for,
-    leaves out batches whose loss is not a number, and says how many.
+    Batches without a target say nothing (their mean is 0 / 0) and are left out.
     """
     if not len(table_N3):
         return None
-    table_N3 = table_N3[table_N3[:, 1] > 0]
-    finite_N = np.isfinite(table_N3[:, 0])
-    if drop_non_finite and finite_N.any() and not finite_N.all():
-        _log.warning(
-            "%d of %d evaluated batches have a loss that is not a number; they are left out of the mean, as "
-            "logging_nan_inf_filter asks",
-            (~finite_N).sum(),
-            len(finite_N),
-        )
-        table_N3 = table_N3[finite_N]
-    if not len(table_N3):
+    told_N3 = table_N3[table_N3[:, 1] > 0]
+    if not len(told_N3):
         _log.warning("none of the evaluated batches has a target (all labels are -100): the loss is not a number")
         return float("nan")
-    return float(np.dot(table_N3[:, 0], table_N3[:, 1]) / table_N3[:, 1].sum())
+    if lost := int((~np.isfinite(told_N3[:, 0])).sum()):
+        _log.warning("%d of %d evaluated batches have a loss that is not a finite number", lost, len(told_N3))
+    return float(np.dot(told_N3[:, 0], told_N3[:, 1]) / told_N3[:, 1].sum())
 
 
 def row_losses(table_N3: NDArray[np.float64]) -> NDArray[np.float32]:
