@@ -1,6 +1,8 @@
 """What a name of `optim` stands for."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol
@@ -58,8 +60,35 @@ class Request:
             raise ValueError(f"optim={self.name!r} reads the model: pass it as the second argument")
         return self.model
 
+    def refuse_several_passes(self) -> None:
+        """What an optimizer that updates in the backward pass cannot do: ValueError, with ranks NotImplementedError."""
+        if getattr(self.args, "world_size", 1) > 1:
+            raise NotImplementedError(
+                f"optim={self.name!r} updates each rank's weights from that rank's gradients, and they would part; "
+                "use one process, or an optimizer that steps after the backward pass"
+            )
+        if getattr(self.args, "gradient_accumulation_steps", 1) != 1:
+            raise ValueError(
+                f"optim={self.name!r} updates in every backward pass: wanted gradient_accumulation_steps=1; "
+                f"got {self.args.gradient_accumulation_steps}"  # type: ignore[attr-defined]
+            )
+        if getattr(self.args, "fp16", False):
+            raise ValueError(f"optim={self.name!r} leaves no gradients to unscale, so fp16 cannot be used; bf16 can")
 
-Finish = Callable[[Request, type[Any], dict[str, Any]], tuple[Any, dict[str, Any]]]
+
+Finish = Callable[[Request, Any, dict[str, Any]], tuple[Any, dict[str, Any]]]
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """Leave the root logger as it is: grokadamw sets it up anew when it is imported."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +116,8 @@ class Recipe:
         """The class; MissingOptimizerError with the install line where its package is missing."""
         module, _, attribute = self.target.partition(":")
         try:
-            found: type[Any] = getattr(import_module(module), attribute)
+            with _own_logging():
+                found: type[Any] = getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise MissingOptimizerError(
                 f"optim={name!r} needs {attribute} of the package {module.partition('.')[0]}: {self.install} ({error})"

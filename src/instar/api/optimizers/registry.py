@@ -5,14 +5,22 @@ from typing import Any
 
 from torch import nn
 
-from instar.api.optimizers import native
+from instar.api.optimizers import bitsandbytes, lomo, low_rank, native, schedulefree, variants, vendor
 from instar.api.optimizers.options import read_options, split_options
 from instar.api.optimizers.recipe import OptimizerArguments, Recipe, Request
 from instar.config.faults import guess
 
 logger = logging.getLogger(__name__)
 
-RECIPES: dict[str, Recipe] = {**native.RECIPES}
+RECIPES: dict[str, Recipe] = {
+    **native.RECIPES,
+    **vendor.RECIPES,
+    **bitsandbytes.RECIPES,
+    **low_rank.RECIPES,
+    **lomo.RECIPES,
+    **schedulefree.RECIPES,
+    **variants.RECIPES,
+}
 
 
 def optimizer_class_and_kwargs(
