@@ -36,10 +36,18 @@ class Batch:
     """False where a token may never be hidden (specials); None: nothing was said."""
     characters_T: Tensor | None = None
     """Characters of the text that each token stands for, int64; None: not asked for."""
+    starts_T: Tensor | None = None
+    """Place in the whole corpus of the first character of each token, int64; None: not asked for."""
+    lower_T: Tensor | None = None
+    """True where a token holds a lower-case letter; None: not asked for, or the source keeps none."""
+    types_T: Tensor | None = None
+    """Segment of each token, int64, for models that tell the parts of a document apart; None: one part."""
     read_M: Tensor | None = None
     """Places in the packed row whose hidden states are read, int64, ascending."""
     target_M: Tensor | None = None
     """What is to be predicted at each place."""
+    weight_M: Tensor | None = None
+    """Weight of each place in the loss, float32, 1 on average over the step; None: all are alike."""
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -37,6 +37,11 @@ class PackedRow(Protocol):
         """Ascending places whose hidden states are read; None: all."""
         ...
 
+    @property
+    def types_T(self) -> Tensor | None:
+        """Segment of each token, for models that tell the parts of a document apart; None: one part."""
+        ...
+
     def positions_T(self) -> Tensor:
         """Position of each token in its own document."""
         ...
@@ -121,6 +126,11 @@ class Network(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
+    def offsets_positions(self) -> bool:
+        """True where the model numbers positions from its padding id on, and so looks for that id."""
+        return self._position_offset != 0
+
+    @property
     def num_layers(self) -> int:
         """Layers of the model; 12 where its configuration does not say."""
         return int(getattr(self.model.config, "num_hidden_layers", None) or 12)
@@ -196,6 +206,7 @@ class Network(nn.Module):
             attention_mask=torch.ones_like(batch.ids_T)[None],
             pack=pack,
             use_cache=False,
+            **({} if batch.types_T is None else {"token_type_ids": batch.types_T[None]}),
             **({"output_hidden_states": True} if deeper else {}),
         )
         if gathers:

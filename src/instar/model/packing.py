@@ -16,6 +16,11 @@ _VERIFIED = frozenset(
 """Families whose packed rows equal padded ones, loss and gradients, by test."""
 
 
+def is_verified(model_type: str) -> bool:
+    """True for families whose packed rows equal padded ones, by test."""
+    return model_type in _VERIFIED
+
+
 @cache
 def notice(text: str) -> None:
     """Say something once a process."""
@@ -25,7 +30,7 @@ def notice(text: str) -> None:
 def pack_model(model: Any, position_offset: int) -> bool:
     """Give the model packed attention if its documents then stay what they are; False (and unchanged) if not."""
     before = model.config._attn_implementation
-    is_known = model.config.model_type in _VERIFIED
+    is_known = is_verified(model.config.model_type)
     if not is_known and not getattr(model, "_supports_attention_backend", False):
         return False
     attention.register()
