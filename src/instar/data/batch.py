@@ -88,20 +88,21 @@ class Batch:
         kept_T = np.concatenate([np.arange(boundaries[d], boundaries[d + 1]) for d in documents])
         tokens_T = torch.from_numpy(kept_T)
         rows_D = torch.tensor(list(documents), dtype=torch.int64)
-        part = {
-            "ids_T": self.ids_T[tokens_T],
+        part: dict[str, Any] = {
             "lengths": tuple(self.lengths[d] for d in documents),
             "samples_D": self.samples_D[list(documents)],
             "epochs_D": self.epochs_D[list(documents)],
             "labels_D": None if self.labels_D is None else self.labels_D[rows_D],
-            "maskable_T": None if self.maskable_T is None else self.maskable_T[tokens_T],
-            "characters_T": None if self.characters_T is None else self.characters_T[tokens_T],
         }
+        for name in ("ids_T", "maskable_T", "characters_T", "starts_T", "lower_T", "types_T"):
+            tensor = getattr(self, name)
+            part[name] = None if tensor is None else tensor[tokens_T]
         if self.read_M is not None and self.target_M is not None:
             new_place_T = torch.full((self.num_tokens,), -1, dtype=torch.int64)
             new_place_T[tokens_T] = torch.arange(len(tokens_T))
             place_M = new_place_T[self.read_M]
             part["read_M"], part["target_M"] = place_M[place_M >= 0], self.target_M[place_M >= 0]
+            part["weight_M"] = None if self.weight_M is None else self.weight_M[place_M >= 0]
         return self._with(part)
 
     def _with(self, changed: dict[str, Any]) -> "Batch":

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from instar.config import Config
 from instar.data import Batch
+from instar.data.tokenizer import Tokenizer
 from instar.masking.draws import document_draws, documents_of, maskable_places, token_draws
 
 
@@ -17,12 +18,18 @@ class Uniform(Config):
     per: Literal["row", "batch"] = "row"
     """Keep the share exact within each document, or only within the whole step."""
 
-    def choose(self, batch: Batch, rate: float, key: int) -> NDArray[np.int64]:
+    def build(self, tokenizer: Tokenizer) -> "Uniform":
+        """The policy is the config."""
+        del tokenizer
+        return self
+
+    def choose(self, batch: Batch, rate: float, key: int, step: int = 0) -> NDArray[np.int64]:
         """Places to hide, ascending: `rate` of the maskable tokens, and so none where they are few and chance says so.
 
         A fractional number of places is rounded up or down by chance, so that the share is
         right on average. All draws depend on `key`, the sample and the place in it only.
         """
+        del step
         places = maskable_places(batch)
         if len(places) == 0:
             return places
@@ -31,10 +38,10 @@ class Uniform(Config):
             group, rounding = documents_of(batch, places), document_draws(batch, key)
         else:
             group, rounding = np.zeros(len(places), dtype=np.int64), document_draws(batch, key)[:1]
-        return places[_smallest(draws, group, rate, rounding)]
+        return places[smallest(draws, group, rate, rounding)]
 
 
-def _smallest(
+def smallest(
     draws: NDArray[np.float64], group: NDArray[np.int64], rate: float, rounding: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """True for the smallest `rate` of the draws of each group; groups are ascending numbers."""

@@ -1,0 +1,59 @@
+"""What a masking policy offers, and what one that learns asks for.
+
+Shape letters: M places that were chosen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.data import Batch
+from instar.data.tokenizer import Tokenizer
+from instar.masking.layout import Spans
+
+Ints = NDArray[np.int64]
+
+
+class Policy(Protocol):
+    """Chooses what is hidden."""
+
+    def choose(self, batch: Batch, rate: float, key: int, step: int = 0) -> Ints:
+        """Places in the packed row to hide, ascending: about `rate` of those that may be hidden.
+
+        A function of the batch, the key and what was learnt up to two steps before `step`.
+        """
+        ...
+
+
+class MaskingLike(Protocol):
+    """A policy's config."""
+
+    def build(self, tokenizer: Tokenizer) -> Policy:
+        """The policy on this vocabulary; ConfigError if it cannot work with it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The places of one training step whose predictions are to be learnt from; all of its ranks'."""
+
+    step: int
+    place_M: Ints
+    """Number of each among all the places of the step that are predicted."""
+    document_M: Ints
+    """Number of the document in the step; says which rank predicts it."""
+    ids_M: Ints
+    """The right token."""
+    spans: Spans | None
+    """Where its characters lie; None: the batch did not say."""
+    num_places: int
+    """All places that are predicted in the step."""
+    num_tokens: int
+    """Tokens that might have been hidden."""
+
+
+ReadChances = Callable[[Spans, int], NDArray[np.float64]]
+"""(spans, step) -> value of each token, 0 to 1."""

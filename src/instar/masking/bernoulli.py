@@ -1,0 +1,56 @@
+"""The rule that adaptive masking began with: scaled chances, cut at 1, and a coin for each token."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.core import seeds
+from instar.data import Batch
+from instar.data.tokenizer import Tokenizer
+from instar.masking.base import ReadChances
+from instar.masking.chances import Chances, Share, values_of
+from instar.masking.draws import document_draws, documents_of, maskable_places, token_draws
+
+_NOTHING = 0.5
+"""Added to the values of a document where all are zero."""
+
+
+class Bernoulli(Chances):
+    """Chances are values scaled to the rate and cut at 1; the cut loses budget, so `adaptive` is the better one.
+
+    Kept for comparison (the rule of the genomic ModernBERT that has values for each base pair).
+    """
+
+    kind: Literal["bernoulli"] = "bernoulli"
+    adaptive_samples: Share = 0.5
+    """Share of the documents that are masked by their values; the others are masked uniformly."""
+
+    def build(self, tokenizer: Tokenizer) -> "BernoulliPolicy":
+        """The policy; any tokenizer will do."""
+        del tokenizer
+        return BernoulliPolicy(self)
+
+
+class BernoulliPolicy:
+    """Chooses by the values that `read` gives."""
+
+    def __init__(self, config: Bernoulli) -> None:
+        self.config = config
+        self.read: ReadChances | None = None
+
+    def choose(self, batch: Batch, rate: float, key: int, step: int = 0) -> NDArray[np.int64]:
+        """Places to hide, ascending."""
+        places_P = maskable_places(batch)
+        if len(places_P) == 0:
+            return places_P
+        values_P = values_of(batch, places_P, self.read, self.config.prior, step)
+        document_P = documents_of(batch, places_P)
+        count_D = np.maximum(1, np.bincount(document_P, minlength=len(batch)))
+        sum_D = np.bincount(document_P, values_P, minlength=len(batch))
+        values_P = np.where((sum_D == 0)[document_P], _NOTHING, values_P)
+        mean_D = np.bincount(document_P, values_P, minlength=len(batch)) / count_D
+        chance_P = np.clip(values_P * rate / np.where(mean_D == 0, 1.0, mean_D)[document_P], 0.0, 1.0)
+        follows_D = document_draws(batch, seeds.derive(key, "adaptive samples")) < self.config.adaptive_samples
+        chance_P = np.where(follows_D[document_P], chance_P, rate)
+        return places_P[token_draws(batch, places_P, key) < chance_P]

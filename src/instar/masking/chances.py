@@ -1,0 +1,73 @@
+"""Options of policies that keep a chance for each character, and how such a chance is read.
+
+Shape letters: T tokens, P places that may be hidden.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from instar.config import Config
+from instar.data import Batch
+from instar.masking.base import ReadChances
+from instar.masking.layout import Spans
+from instar.masking.plane import ValueType
+from instar.masking.statistic import StatisticName
+
+Floats = NDArray[np.float64]
+Share = Annotated[float, Field(ge=0, le=1)]
+DECAY_STEPS = 100
+"""Steps of which `decay` says how much is forgotten."""
+
+
+class Chances(Config):
+    """What is kept for each character, and how it is rewritten."""
+
+    statistic: StatisticName = "one_minus_p"
+    """What is measured of each prediction; the larger, the sooner the token is hidden again."""
+    update: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """How far a value moves to the new measurement; 1: it is replaced."""
+    prior: Share = 1.0
+    """Value of what was never predicted."""
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a value's distance from the prior that is forgotten in 100 steps without a new measurement."""
+    write: Literal["masked", "chosen"] = "masked"
+    """Learn from places that showed [MASK] only; or from all chosen ones, of which some show the answer."""
+    write_threshold: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Write only where the right token had a larger probability than this; null: write all."""
+    dtype: ValueType = "uint8"
+    """Type of a value on the disk: one byte, or two."""
+    strands: Literal["joint", "apart"] = "joint"
+    """Whether the two strands of a genome share their values."""
+    reference: str | None = None
+    """Folder that `instar probe` wrote, of the model to be compared with (statistic: excess)."""
+    store: str | None = None
+    """Folder of the store; null: `masking` in the run folder. One run at a time may have it."""
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "Chances":
+        if self.write_threshold is not None and self.statistic != "one_minus_p":
+            raise ValueError("write_threshold is about probabilities; it needs statistic: one_minus_p")
+        if (self.reference is not None) != (self.statistic == "excess"):
+            raise ValueError("statistic: excess and reference: FOLDER belong together; give both or neither")
+        if self.statistic == "progress" and self.update == 1:
+            raise ValueError("statistic: progress compares averages; it needs update below 1, like 0.3")
+        return self
+
+
+def spans_of(batch: Batch) -> Spans | None:
+    """Where the characters of the batch's tokens lie in the corpus; None if its samples do not say."""
+    if batch.starts_T is None or batch.characters_T is None:
+        return None
+    return Spans(batch.starts_T.numpy(), batch.characters_T.numpy())
+
+
+def values_of(batch: Batch, places_P: NDArray[np.int64], read: ReadChances | None, prior: float, step: int) -> Floats:
+    """Value of each place; the prior where nothing is known of any."""
+    spans = spans_of(batch)
+    if read is None or spans is None:
+        return np.full(len(places_P), prior)
+    values_P = read(spans, step)[places_P]  # the whole row lies in one piece
+    return np.where(np.isnan(values_P), prior, values_P)
