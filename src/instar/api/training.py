@@ -1,7 +1,357 @@
 """Training on the one loop."""
 
-from instar.api.base import TrainerParts
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from instar.api import preparing
+from instar.api.arguments import TrainingArguments
+from instar.api.callbacks import TrainerState
+from instar.api.flow import Flow
+from instar.api.learning import Learning
+from instar.api.outputs import TrainOutput, enable_full_determinism, has_length, set_seed, speed_metrics
+from instar.api.steps import FaceResult, FaceState, MicroBatchSteps, Plan
+from instar.core.errors import NonFiniteError
+from instar.trainer.average import WeightAverage
+from instar.trainer.loop import fit
+from instar.trainer.step import StepLimits
+
+_log = logging.getLogger(__name__)
 
 
-class Training(TrainerParts):
+class Training(Learning):
     """Training on the one loop."""
+
+    _steps: MicroBatchSteps | None = None
+
+    def train(
+        self, resume_from_checkpoint: Any = None, trial: Any = None, ignore_keys_for_eval: list[str] | None = None
+    ) -> TrainOutput:
+        """Train as the arguments say; from a checkpoint on where one is named (True: the newest whole one).
+
+        A run that goes on is the run that was never stopped: same batches, same draws, same weights. ValueError for
+        a checkpoint that cannot be gone on from, NonFiniteError by the argument `non_finite`.
+        """
+        self._memory_tracker.start("train")
+        args = self.args
+        self.is_in_train = True
+        if self.model_init is not None:
+            enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
+            self.model = self.call_model_init(trial)
+            self.optimizer = self.lr_scheduler = None
+            if self.place_model_on_device:
+                self._move_model_to_device(self.model, args.device)
+            self.model_wrapped = self.model
+        with preparing.prepared(self):
+            self._hp_search_setup(trial)
+            checkpoint = self._find_checkpoint(resume_from_checkpoint)
+            if checkpoint is not None:
+                self._load_from_checkpoint(checkpoint)
+            quiet = preparing.quiet_uploads() if args.push_to_hub else nullcontext()
+            with quiet:
+                return self._inner_training_loop(
+                    args=args,
+                    resume_from_checkpoint=checkpoint,
+                    trial=trial,
+                    ignore_keys_for_eval=ignore_keys_for_eval,
+                )
+
+    def _inner_training_loop(
+        self,
+        batch_size: int | None = None,
+        args: TrainingArguments | None = None,
+        resume_from_checkpoint: str | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        del batch_size
+        args = args or self.args
+        self._train_batch_size = args.train_batch_size
+        self._inspect_overrides()
+        loader = self.get_train_dataloader()
+        epochs, updates, _, samples, _, batches, max_steps = self.set_initial_training_values(args, loader)
+        plan = Plan(num_epochs=epochs, updates_per_epoch=updates, batches_per_epoch=batches)
+        plan = self._init_training_state(plan, max_steps, resume_from_checkpoint, trial)
+        self._prepare_for_training(max_steps, loader, resume_from_checkpoint)
+        self._steps = MicroBatchSteps(self, loader, plan)
+        self._begin_counting(resume_from_checkpoint)
+        state = self._loop_state()
+        preparing.say_plan(self, plan, max_steps)
+        limits = StepLimits(max_norm=args.max_grad_norm or math.inf, skips_non_finite=args.non_finite != "log")
+        fit(state, self._steps, Flow(self, trial, ignore_keys_for_eval), self.runtime, limits)
+        return self._finalize_training(trial, samples)
+
+    # ---- before ----
+
+    def set_initial_training_values(
+        self, args: TrainingArguments, dataloader: Any
+    ) -> tuple[int, int, int, int, int, int, int]:
+        """(epochs, updates an epoch, samples there are, samples to train on, samples a step, batches an epoch, steps).
+
+        ValueError where neither the loader's length nor `max_steps` says how long training is.
+        """
+        per_step = self.get_total_train_batch_size(args)
+        length = len(dataloader) if has_length(dataloader) else None
+        if not length:
+            if args.max_steps <= 0:
+                raise ValueError(
+                    "args.max_steps must be set to a positive value if dataloader does not have a length, was "
+                    f"{args.max_steps}"
+                )
+            steps = args.max_steps
+            samples = steps * per_step
+            return sys.maxsize, steps, samples, samples, per_step, steps * args.gradient_accumulation_steps, steps
+        updates = max(-(-length // args.gradient_accumulation_steps), 1)
+        samples = self.num_examples(dataloader)
+        if args.max_steps > 0:
+            epochs = -(-args.max_steps // updates)
+            return epochs, updates, samples, args.max_steps * per_step, per_step, length, args.max_steps
+        steps = math.ceil(args.num_train_epochs * updates)
+        trained = int(samples * args.num_train_epochs)
+        return math.ceil(args.num_train_epochs), updates, samples, trained, per_step, length, steps
+
+    def _init_training_state(self, plan: Plan, max_steps: int, checkpoint: str | None, trial: Any) -> Plan:
+        """A new state, or that of the checkpoint; returns the plan from there on."""
+        args = self.args
+        self.state = TrainerState(stateful_callbacks=self._exportable())
+        self.state.is_hyper_param_search = trial is not None
+        self.state.train_batch_size = self._train_batch_size
+        self.state.compute_steps(args, max_steps)
+        if checkpoint is not None:
+            self.state = self._load_state(checkpoint)
+            self._load_callback_state()
+            plan = self._from_checkpoint(plan, checkpoint)
+        self.state.init_training_references(self, max_steps, min(plan.num_epochs, sys.maxsize), trial)
+        return plan
+
+    def _from_checkpoint(self, plan: Plan, checkpoint: str) -> Plan:
+        epoch, update = divmod(self.state.global_step, plan.updates_per_epoch)
+        batch = min(update * self.args.gradient_accumulation_steps, plan.batches_per_epoch)
+        epoch, batch = self._load_loop_values(checkpoint).get("place", (epoch, batch))
+        if batch >= plan.batches_per_epoch:
+            epoch, batch = epoch + 1, 0
+        batch = 0 if self.args.ignore_data_skip else batch
+        _log.info("Going on from step %d: epoch %d, batch %d", self.state.global_step, epoch, batch)
+        return Plan(
+            num_epochs=plan.num_epochs,
+            updates_per_epoch=plan.updates_per_epoch,
+            batches_per_epoch=plan.batches_per_epoch,
+            first_epoch=epoch,
+            first_batch=batch,
+        )
+
+    def _prepare_for_training(self, max_steps: int, loader: Any, checkpoint: str | None) -> None:
+        """The model as ranks see it, the optimizer, the schedule, and what the checkpoint has of them."""
+        if self._created_lr_scheduler:
+            self.lr_scheduler = None
+            self._created_lr_scheduler = False
+        self.model_wrapped = self._wrap_model(self.model)
+        if type(self).create_optimizer_and_scheduler.__module__.startswith("instar."):
+            self.create_optimizer()
+            self.optimizer = self.runtime.arrange(self._made_optimizer())
+            self.create_scheduler(num_training_steps=max_steps)
+        else:
+            self.create_optimizer_and_scheduler(num_training_steps=max_steps)
+        decay = self.args.weight_average_decay
+        self._weight_average = None if decay is None else WeightAverage(self.model, decay)
+        if checkpoint is not None:
+            self._load_optimizer_and_scheduler(checkpoint)
+            self._load_scaler(checkpoint)
+        handler = self.callback_handler
+        handler.model, handler.optimizer, handler.lr_scheduler = self.model, self.optimizer, self.lr_scheduler
+        handler.train_dataloader = loader
+        self.model_wrapped.train()
+        if callable(getattr(self.optimizer, "train", None)):
+            self.optimizer.train()  # type: ignore[union-attr]
+
+    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+        """The model as forward passes of training see it: shared among ranks, compiled; itself for evaluation."""
+        del dataloader
+        if not training:
+            return self.model_wrapped if self.is_in_train and self.runtime.is_sharded else model
+        return preparing.wrapped(self, model)
+
+    def _loop_state(self) -> FaceState:
+        optimizer = self._made_optimizer()
+        held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+        state = FaceState(
+            seed=self.args.seed,
+            module=self.model_wrapped,
+            optimizer=optimizer,
+            scaler=self._scaler,
+            average=self._weight_average,
+            trainer=self,
+        )
+        state.leftover = [one for one in self.model.parameters() if one.requires_grad and one not in held]
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        return state
+
+    # ---- during ----
+
+    def _begin_counting(self, checkpoint: str | None) -> None:
+        values = {} if checkpoint is None else self._load_loop_values(checkpoint)
+        device = self.args.device
+        self._start_time = time.time()
+        self._initial_num_input_tokens_seen = self.state.num_input_tokens_seen
+        self._initial_global_step = self.state.global_step
+        self._globalstep_last_logged = self.state.global_step - values.get("steps_since_log", 0)
+        before = float(values.get("loss_since_log", 0.0))
+        self._tr_loss = torch.tensor(before, device=device)
+        self._non_finite = torch.tensor(0, device=device)
+        self._unsettled_tokens: Any = 0
+        self._total_loss_scalar = -before
+
+    def _count_loss(self, result: FaceResult) -> None:
+        """Add a step's loss to the sum since the last log, and act on one that is no number as `non_finite` says."""
+        is_finite = torch.isfinite(result.loss) & result.is_finite
+        filtered = self.args.logging_nan_inf_filter
+        self._tr_loss += torch.where(torch.isfinite(result.loss), result.loss, 0.0) if filtered else result.loss
+        self._non_finite += ~is_finite
+        if result.loss.device.type == "cpu":
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        """With `non_finite="stop"`, end the run at a loss or gradient that is no number; weights are as before it."""
+        if self.args.non_finite == "stop" and not self._scaler.is_enabled() and int(self._non_finite):
+            raise NonFiniteError(
+                f"step {self.state.global_step}: the loss or the gradient is not a number, and the weights were left "
+                "as they were; look at the data and the learning rate, or set non_finite='skip' to leave such steps "
+                "out, or 'log' to train on all the same"
+            )
+
+    def _maybe_log_save_evaluate(
+        self,
+        tr_loss: Tensor,
+        grad_norm: Any,
+        model: nn.Module,
+        trial: Any,
+        epoch: float | None,
+        ignore_keys_for_eval: list[str] | None,
+        start_time: float,
+        learning_rate: float | None = None,
+    ) -> None:
+        """What the control asks for, once: a log record, an evaluation, a checkpoint."""
+        del epoch
+        self._settle_tokens()
+        steps = self.state.global_step - self._globalstep_last_logged
+        if self.control.should_log and steps > 0:
+            self._check_finite()
+            self.log(self._record(tr_loss, steps, grad_norm, learning_rate), start_time)
+        if self.control.should_evaluate:
+            metrics = self._evaluate(trial, ignore_keys_for_eval)
+            is_best = self._determine_best_metric(metrics, trial)
+            if self.args.save_strategy == "best":
+                self.control.should_save = is_best
+            elif self.args.save_best and is_best:
+                self.control.should_save = True
+        if self.control.should_save:
+            self._check_finite()
+            self._save_checkpoint(model, trial)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _record(self, tr_loss: Tensor, steps: int, grad_norm: Any, learning_rate: float | None) -> dict[str, Any]:
+        """The record of the steps since the last one; the only place where a step waits for the device."""
+        bad = int(self._non_finite)
+        summed = self._mean_over_ranks(tr_loss)
+        tr_loss.zero_()
+        self._non_finite.zero_()
+        filtered = self.args.logging_nan_inf_filter and 0 < bad < steps
+        logs: dict[str, Any] = {"loss": summed / (steps - bad if filtered else steps)}
+        if bad and self.args.logging_nan_inf_filter:
+            logs["loss"] = logs["loss"] if filtered else math.nan
+            logs["non_finite_steps"] = bad
+            _log.warning("%d of the last %d steps had a loss or a gradient that is no number", bad, steps)
+        if grad_norm is not None:
+            logs["grad_norm"] = grad_norm.item() if isinstance(grad_norm, Tensor) else grad_norm
+        logs["learning_rate"] = self._get_learning_rate() if learning_rate is None else learning_rate
+        self._total_loss_scalar += summed
+        self._globalstep_last_logged = self.state.global_step
+        self.store_flos()
+        return logs
+
+    def _mean_over_ranks(self, value: Tensor) -> float:
+        mean: float = (self.runtime.sum(value) / self.runtime.data_size).item()
+        return mean
+
+    def _track_num_input_tokens(self, inputs: Any) -> None:
+        """Count the tokens of a micro-batch; ranks are added up when they are read."""
+        counted = preparing.count_tokens(self, inputs)
+        self._unsettled_tokens = self._unsettled_tokens + counted
+        if self.runtime.data_size == 1 and self.args.device.type == "cpu":
+            self._settle_tokens()
+
+    def _settle_tokens(self) -> None:
+        if self.args.include_num_input_tokens_seen == "no":
+            return
+        counted = torch.as_tensor(self._unsettled_tokens, device=self.args.device, dtype=torch.int64)
+        self.state.num_input_tokens_seen += int(self.runtime.sum(counted))
+        self._unsettled_tokens = 0
+
+    def _was_skipped(self) -> bool:
+        """True where fp16's scaler left the step out, so that the schedule waits too."""
+        if not self._scaler.is_enabled():
+            return False
+        scale, self._last_scale = self._scaler.get_scale(), self.__dict__.get("_last_scale", 0.0)
+        was_lowered = scale < self._last_scale
+        self._last_scale = scale
+        return was_lowered
+
+    def _found_batch_size(self, size: int) -> None:
+        """Memory did not suffice: train with micro-batches of `size` from this step on."""
+        _log.warning(
+            "out of memory: micro-batches of %d samples from step %d on; the step and its loss stay what they are",
+            size,
+            self.state.global_step,
+        )
+        self._train_batch_size = self.state.train_batch_size = size
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _loop_values(self) -> dict[str, Any]:
+        if self._steps is None:
+            return {}
+        return {
+            "place": list(self._steps.place),
+            "loss_since_log": self._mean_over_ranks(self._tr_loss),
+            "steps_since_log": self.state.global_step - self._globalstep_last_logged,
+        }
+
+    # ---- after ----
+
+    def _finalize_training(self, trial: Any, num_train_samples: float) -> TrainOutput:
+        self._settle_tokens()
+        self._check_finite()
+        self._total_loss_scalar += self._mean_over_ranks(self._tr_loss)
+        steps = self.state.global_step - self._initial_global_step
+        train_loss = self._total_loss_scalar / max(steps, 0.001)
+        share = steps / max(self.state.max_steps, 1)
+        metrics = speed_metrics("train", self._start_time, num_samples=num_train_samples * share, num_steps=steps)
+        self.store_flos()
+        metrics["total_flos"] = self.state.total_flos
+        metrics["train_loss"] = train_loss
+        self.is_in_train = False
+        self._memory_tracker.stop_and_update_metrics(metrics, "train")
+        self.log(metrics)
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_best_model()
+        if self._weight_average is not None:
+            self._weight_average.keep()
+            self._weight_average = None
+        self._finish_saving(trial)
+        self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
+        self._finish_current_push()
+        return TrainOutput(self.state.global_step, train_loss, metrics)
+
+    @contextmanager
+    def _with_average(self) -> Iterator[None]:
+        """The model holds the moving average of its weights within, where one is kept."""
+        with nullcontext() if self._weight_average is None else self._weight_average.in_place():
+            yield

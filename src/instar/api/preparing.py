@@ -1,0 +1,155 @@
+"""What training does to a model before its first step, and undoes after its last."""
+
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from instar.api import traits
+
+if TYPE_CHECKING:
+    from instar.api.steps import Plan
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def prepared(trainer: Any) -> Iterator[None]:
+    """The model as its arguments want it trained within; hooks are gone after, also when training failed."""
+    args, model = trainer.args, trainer.model
+    with ExitStack() as after:
+        after.callback(setattr, trainer, "is_in_train", False)
+        if args.use_liger_kernel:
+            from transformers.integrations.liger import apply_liger_kernel
+
+            apply_liger_kernel(model, args.liger_kernel_config)
+        casts = args.fp16_full_eval or args.bf16_full_eval
+        if casts and not trainer.is_model_parallel:
+            trainer._move_model_to_device(model, args.device)
+        if args.activation_checkpointing:
+            _checkpoint_activations(model, dict(args.activation_checkpointing_kwargs or {}))
+        _align_tokens(model, trainer.processing_class)
+        if trainer.neftune_noise_alpha is not None:
+            from transformers.integrations.neftune import activate_neftune
+
+            trainer.neftune_hook_handle = activate_neftune(traits.unwrapped(model), trainer.neftune_noise_alpha)
+            after.callback(trainer.neftune_hook_handle.remove)
+        if "underflow_overflow" in [str(getattr(option, "value", option)) for option in args.debug]:
+            from transformers.debug_utils import DebugUnderflowOverflow
+
+            DebugUnderflowOverflow(model)
+        yield
+
+
+def _checkpoint_activations(model: Any, kwargs: dict[str, Any]) -> None:
+    every, offload = kwargs.pop("every_n_layers", 1), kwargs.pop("offload", False)
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(
+            activation_checkpointing_kwargs=kwargs or None, every_n_layers=every, offload=offload
+        )
+        return
+    if not hasattr(model, "gradient_checkpointing_enable"):
+        raise ValueError(
+            f"activation_checkpointing: {type(model).__name__} has neither activation_checkpointing_enable nor "
+            "gradient_checkpointing_enable"
+        )
+    if every != 1 or offload:
+        raise ValueError(
+            f"activation_checkpointing_kwargs: {type(model).__name__} knows gradient_checkpointing_enable only, which "
+            "takes neither every_n_layers nor offload"
+        )
+    warnings.warn(
+        f"`{type(model).__name__}` only defines `gradient_checkpointing_enable`; define "
+        "`activation_checkpointing_enable` instead",
+        FutureWarning,
+        stacklevel=5,
+    )
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=kwargs or None)
+
+
+def _align_tokens(model: Any, processing_class: Any) -> None:
+    """Special tokens that the tokenizer has and the model's config does not."""
+    if processing_class is None or not hasattr(getattr(model, "config", None), "get_text_config"):
+        return
+    import transformers
+
+    if isinstance(processing_class, transformers.PreTrainedTokenizerBase | transformers.ProcessorMixin):
+        from transformers.trainer_utils import align_special_tokens
+
+        align_special_tokens(model, processing_class)
+
+
+@contextmanager
+def quiet_uploads() -> Iterator[None]:
+    """No progress bars of uploads within."""
+    import huggingface_hub.utils as hub
+
+    hub.disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub.enable_progress_bars()
+
+
+def wrapped(trainer: Any, model: Any) -> Any:
+    """The model shared among ranks, and compiled where that is asked for; one that is wrapped already as it is."""
+    if trainer.model_wrapped is not model and traits.unwrapped(trainer.model_wrapped) is traits.unwrapped(model):
+        return trainer.model_wrapped
+    runtime, args = trainer.runtime, trainer.args
+    if runtime.world_size > 1 or runtime.is_sharded:
+        model = runtime.wrap(model)
+    if args.torch_compile and _can_compile(args):
+        model = torch.compile(model, backend=args.torch_compile_backend, mode=args.torch_compile_mode)
+    return model
+
+
+def _can_compile(args: Any) -> bool:
+    compilers = [os.environ.get("CXX", ""), "c++", "g++", "clang++"]
+    if args.torch_compile_backend != "inductor" or any(shutil.which(name) for name in compilers if name):
+        return True
+    _log.warning("torch_compile: there is no C++ compiler here, so the model runs as it is, not compiled")
+    return False
+
+
+def count_tokens(trainer: Any, inputs: Any) -> Any:
+    """Tokens of a micro-batch, all or without padding, as `include_num_input_tokens_seen` says."""
+    name = getattr(trainer.model, "main_input_name", "input_ids")
+    if name not in inputs:
+        warnings.warn(
+            f"include_num_input_tokens_seen: there is no {name!r} in the batch; give the model's class an attribute "
+            "`main_input_name`",
+            UserWarning,
+            stacklevel=2,
+        )
+        return 0
+    if trainer.args.include_num_input_tokens_seen != "non_padding":
+        return inputs[name].numel()
+    if "attention_mask" in inputs:
+        return inputs["attention_mask"].sum()
+    padding = getattr(trainer.processing_class, "pad_token_id", None)
+    if padding is not None:
+        return (inputs[name] != padding).sum()
+    warnings.warn(
+        "include_num_input_tokens_seen: padding cannot be told, so all tokens are counted", UserWarning, stacklevel=2
+    )
+    return inputs[name].numel()
+
+
+def say_plan(trainer: Any, plan: "Plan", max_steps: int) -> None:
+    """Tell what is about to be trained, for those who listen at the level of information."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    _log.info(
+        "***** Running training *****\n  Num Epochs = %s\n  Micro-batch of a device = %s samples\n"
+        "  Step = %s samples\n  Total optimization steps = %s\n  Trainable parameters = %s",
+        f"{plan.num_epochs:,}",
+        trainer._train_batch_size,
+        trainer.get_total_train_batch_size(),
+        f"{max_steps:,}",
+        f"{trainer.get_num_trainable_parameters():,}",
+    )
