@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from instar.api.optimizers import bitsandbytes, lomo, low_rank, native, schedulefree, variants, vendor
+from instar.api.optimizers import bitsandbytes, lomo, low_rank, muon, native, schedulefree, variants, vendor
 from instar.api.optimizers.options import read_options, split_options
 from instar.api.optimizers.recipe import OptimizerArguments, Recipe, Request
 from instar.config.faults import guess
@@ -20,6 +20,7 @@ RECIPES: dict[str, Recipe] = {
     **lomo.RECIPES,
     **schedulefree.RECIPES,
     **variants.RECIPES,
+    **muon.RECIPES,
 }
 
 
