@@ -32,6 +32,10 @@ class WeightAverage:
         finally:
             self._swap()
 
+    def keep(self) -> None:
+        """The module holds the averaged weights from now on; this average is of no more use."""
+        self._swap()
+
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take back saved averages; ValueError unless names and shapes are those of the parameters."""
