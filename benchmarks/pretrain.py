@@ -28,11 +28,14 @@ from benchmarks.workloads import WORKLOADS, Prepared, Workload, prepare  # noqa:
 README = ROOT / "benchmarks" / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 VARIANTS = {"a": ("stock", "by_length", "grouped")}
-SAID = {
+THEIRS = {
     "stock": "the Trainer at its defaults",
     "by_length": "the Trainer with group_by_length",
     "grouped": "the Trainer on texts grouped to 128 tokens",
 }
+OURS = {"instar": "run file", "face": "`instar.Trainer`", "face_padded": "`instar.Trainer`, `fast_path=False`"}
+FACE_SHARE = 0.7
+"""Share of a run file's goal that the same script with instar's `Trainer` is to reach."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds; the median is reported")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="CPU threads of both sides")
     parser.add_argument("--quick", action="store_true", help="one short round; writes nothing")
-    parser.add_argument("--worker", choices=("prepare", "instar", "calibrate", *SAID), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=("prepare", "calibrate", *OURS, *THEIRS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -89,12 +92,12 @@ def _work(options: argparse.Namespace) -> dict[str, Any]:
     workload = WORKLOADS[options.workload[0]]
     if options.worker == "prepare":
         return prepare(workload, options.folder, options.steps).facts
-    from benchmarks.sides import run_instar, run_stock
+    from benchmarks.sides import run_instar, run_trainer
 
     prepared = Prepared.load(options.folder)
     if options.worker == "instar":
         return run_instar(workload, prepared, options.steps)
-    return run_stock(workload, prepared, options.steps, options.worker)
+    return run_trainer(workload, prepared, options.steps, options.worker)
 
 
 def _matmul_speed() -> float:
@@ -124,11 +127,11 @@ def _spawn(worker: str, options: argparse.Namespace, *arguments: str) -> dict[st
 
 
 def _compare(workload: Workload, rounds: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All sides in turn, round by round; one row for each way to run the stock Trainer."""
+    """All sides in turn, round by round; one row for each pair: run file and each stock Trainer, face and stock."""
     variants = VARIANTS.get(workload.name, ("stock",))
     warm = workload.warm
-    steps = {"instar": warm + (4 if options.quick else workload.steps)}
-    steps |= dict.fromkeys(variants, warm + (2 if options.quick else workload.stock_steps))
+    steps = dict.fromkeys(("instar", "face"), warm + (4 if options.quick else workload.steps))
+    steps |= dict.fromkeys(("face_padded", *variants), warm + (2 if options.quick else workload.stock_steps))
     speeds: dict[str, list[float]] = {side: [] for side in steps}
     losses: dict[str, list[float]] = {}
     peaks: list[float] = []
@@ -150,29 +153,32 @@ def _compare(workload: Workload, rounds: int, options: argparse.Namespace) -> li
             )
     print(f"({workload.name}) {'; '.join(facts['notes']) or 'reference data'}; {facts['parameters']:,} parameters")
     measured = Measured(speeds, losses, peaks, facts)
-    return [_row(workload, variant, measured) for variant in variants]
+    pairs = [("instar", variant) for variant in variants] + [("face", "stock"), ("face_padded", "stock")]
+    return [_row(workload, ours, theirs, measured) for ours, theirs in pairs]
 
 
-def _row(workload: Workload, variant: str, measured: Measured) -> dict[str, Any]:
+def _row(workload: Workload, mine: str, variant: str, measured: Measured) -> dict[str, Any]:
     speeds, losses, facts = measured.speeds, measured.losses, measured.facts
-    ratios = [ours / theirs for ours, theirs in zip(speeds["instar"], speeds[variant], strict=True)]
+    ratios = [ours / theirs for ours, theirs in zip(speeds[mine], speeds[variant], strict=True)]
     flops = workload.flops_per_token(facts["vocabulary"], facts["mean_length"])
     peak = median(measured.peaks) * 1e9
-    same = min(len(losses["instar"]), len(losses[variant]))
+    same = min(len(losses[mine]), len(losses[variant]))
+    goals = {"instar": workload.goal, "face": round(FACE_SHARE * workload.goal, 1), "face_padded": 1.0}
     return {
         "workload": f"({workload.name}) {workload.title}",
-        "peer": SAID[variant],
+        "side": OURS[mine],
+        "peer": THEIRS[variant],
         "theirs": median(speeds[variant]),
-        "ours": median(speeds["instar"]),
+        "ours": median(speeds[mine]),
         "ratio": median(ratios),
         "low": min(ratios),
         "high": max(ratios),
-        "goal": workload.goal if variant == "stock" else 3.0,
+        "goal": goals[mine] if variant == "stock" else 3.0,
         "their_loss": (losses[variant][0], losses[variant][same - 1]),
-        "our_loss": (losses["instar"][0], losses["instar"][same - 1]),
+        "our_loss": (losses[mine][0], losses[mine][same - 1]),
         "steps": same,
         "their_share": median(speeds[variant]) * flops / peak,
-        "our_share": median(speeds["instar"]) * flops / peak,
+        "our_share": median(speeds[mine]) * flops / peak,
         "peak": median(measured.peaks),
         "rounds": len(ratios),
         "notes": facts["notes"],
@@ -181,14 +187,14 @@ def _row(workload: Workload, variant: str, measured: Measured) -> dict[str, Any]
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| workload | peer | peer tokens/s | instar tokens/s | ratio (min-max) | wanted "
+        "| workload | instar by | peer | peer tokens/s | instar tokens/s | ratio (min-max) | wanted "
         "| loss at step 1 and n: peer | instar | share of matmul peak: peer | instar |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         loss = [f"{row[side][0]:.3f}, {row[side][1]:.3f} (n = {row['steps']})" for side in ("their_loss", "our_loss")]
         lines.append(
-            f"| {row['workload']} | {row['peer']} | {row['theirs']:,.0f} | {row['ours']:,.0f} "
+            f"| {row['workload']} | {row['side']} | {row['peer']} | {row['theirs']:,.0f} | {row['ours']:,.0f} "
             f"| {row['ratio']:.1f} ({row['low']:.1f}-{row['high']:.1f}) | {row['goal']:g} "
             f"| {loss[0]} | {loss[1]} | {row['their_share']:.0%} | {row['our_share']:.0%} |"
         )

@@ -47,16 +47,21 @@ def run_instar(workload: Workload, prepared: Prepared, num_steps: int) -> dict[s
     return clock.result(workload.warm)
 
 
-def run_stock(workload: Workload, prepared: Prepared, num_steps: int, variant: str) -> dict[str, Any]:
-    """The Transformers `Trainer` on the same weights and samples.
+def run_trainer(workload: Workload, prepared: Prepared, num_steps: int, variant: str) -> dict[str, Any]:
+    """One script for `Trainer`, on the same weights and samples; only the import line differs between libraries.
 
-    Its variants: "stock" (defaults, in instar's order of samples), "by_length" (`train_sampling_strategy` of
-    group_by_length), "grouped" (the samples end to end, cut into pieces of 128 tokens).
+    Transformers: "stock" (defaults, in instar's order of samples), "by_length" (`train_sampling_strategy` of
+    group_by_length), "grouped" (the samples end to end, cut into pieces of 128 tokens). instar: "face" (defaults),
+    "face_padded" (`fast_path=False`).
     """
     import torch
     from datasets import Dataset
-    from transformers import Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
+
+    if variant.startswith("face"):
+        from instar import Trainer, TrainerCallback, TrainingArguments
+    else:
+        from transformers import Trainer, TrainerCallback, TrainingArguments
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -82,11 +87,12 @@ def run_stock(workload: Workload, prepared: Prepared, num_steps: int, variant: s
 
     with tempfile.TemporaryDirectory() as folder:
         strategy = "group_by_length" if variant == "by_length" else "sequential"
+        extra = {"fast_path": False} if variant == "face_padded" else {}
         arguments = TrainingArguments(
             output_dir=folder, max_steps=num_steps, per_device_train_batch_size=workload.batch, learning_rate=LR,
             adam_beta1=BETAS[0], adam_beta2=BETAS[1], weight_decay=WEIGHT_DECAY, lr_scheduler_type="constant",
             max_grad_norm=1.0, seed=SEED, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
-            logging_steps=1, train_sampling_strategy=strategy,
+            logging_steps=1, train_sampling_strategy=strategy, **extra,
         )  # fmt: skip
         trainer = Trainer(
             model=_model(workload, prepared.model),
