@@ -120,8 +120,11 @@ class Resuming(TrainerParts):
         assert self.optimizer is not None
         state = read_values(folder / names.OPTIMIZER)
         try:
-            self.optimizer.load_state_dict(state)
-        except (ValueError, KeyError, TypeError) as error:
+            if self.runtime.is_sharded:
+                self.runtime.load_optimizer_state(self.optimizer, state)
+            else:
+                self.optimizer.load_state_dict(state)
+        except (ValueError, LookupError, TypeError) as error:
             raise ValueError(
                 f"{folder / names.OPTIMIZER}: is of another optimizer or other parameters than this run's: {error}"
             ) from error

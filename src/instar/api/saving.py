@@ -3,8 +3,9 @@
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,16 @@ class Saving(Resuming):
     # ---- a model ----
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model for `from_pretrained`, with its tokenizer and the arguments; the main process alone writes."""
-        self._save(output_dir)
+        """Save the model for `from_pretrained`, with its tokenizer and the arguments; the main process alone writes.
+
+        Where processes hold parts of the model, all must call it.
+        """
+        self._save(output_dir, self.runtime.weights(self.model) if self.runtime.is_sharded else None)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Tensor] | None = None) -> None:
-        if not self.args.should_save:
+        if not self._is_writer():
             return
         folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,69 +75,86 @@ class Saving(Resuming):
             self.store_flos()
         run = self._get_output_dir(trial)
         final = Path(run) / names.checkpoint_name(self.state.global_step)
-        self._note_best(run)
-        random = {} if self.args.save_only_model else self._random_states_of_all()
-        if self._writes_in_background():
+        in_background = self._writes_in_background()
+        if in_background:
             self._settle(self._wait_for_writing())
-            self._begin_writing(final, random)
-        else:
-            self._settle(self._write(final, random))
+        self._note_best(run)
+        write = self._capture(copies=in_background)
+        error = None
+        if self._may_publish():
+            error = self._publish_later(final, write) if in_background else self._publish(final, write)
+        if not in_background:
+            self._settle(error)
         if self.args.push_to_hub:
             self._settle(self._wait_for_writing())
             if final.is_dir():
                 self._push_from_checkpoint(str(final))
 
-    def _write(self, final: Path, random: Mapping[str, Any]) -> DiskError | None:
-        """Publish now, by the methods that a user may have overridden."""
-        if not self._may_publish():
-            return None
-        state, loop = self._state_to_save(), self._loop_values()
+    def _capture(self, *, copies: bool) -> Callable[[Path], None]:
+        """What puts everything as it is now into a folder; all processes capture, one writes.
 
-        def fill(folder: Path) -> None:
-            self.save_model(str(folder), _internal_call=True)
-            if not self.args.save_only_model:
-                self._save_optimizer_and_scheduler(str(folder))
-                self._save_scaler(str(folder))
-                self._save_rng_state(str(folder))
-            _write_rest(folder, random, loop, state)
+        Unless `copies`, it is to be called before the next step. It goes through the methods that a user may have
+        overridden, but for copies, and for a model in parts, whose parts all processes must hand over first.
+        """
+        rest = (self._random_states_of_all(), self._loop_values(), self._state_to_save())
+        if not (copies or self.runtime.is_sharded):
+            return partial(self._write_by_methods, rest)
+        weights = self.runtime.weights(self.model) if self.runtime.is_sharded else unwrapped(self.model).state_dict()
+        training = {} if self.args.save_only_model else self._training_values()
+        if copies and self._is_writer():
+            weights, training = copied((weights, training))
+        return partial(self._write_values, weights, training, rest)
 
+    def _write_by_methods(self, rest: tuple[Any, Any, TrainerState], folder: Path) -> None:
+        self.save_model(str(folder), _internal_call=True)
+        if not self.args.save_only_model:
+            self._save_optimizer_and_scheduler(str(folder))
+            self._save_scaler(str(folder))
+            self._save_rng_state(str(folder))
+        _write_rest(folder, *rest)
+
+    def _write_values(
+        self,
+        weights: Mapping[str, Tensor],
+        training: Mapping[str, Any],
+        rest: tuple[Any, Any, TrainerState],
+        folder: Path,
+    ) -> None:
+        self._save(str(folder), state_dict=weights)
+        _write_training(folder, training)
+        _write_rest(folder, *rest)
+
+    def _publish(self, final: Path, write: Callable[[Path], None]) -> DiskError | None:
+        best = self.state.best_model_checkpoint
         try:
-            self._publish(final, fill)
+            if self.args.process_index == 0:
+                finding.sweep(final.parent)
+            publish(final, write)
+            finding.rotate(final.parent, self.args.save_total_limit, best)
         except DiskError as error:
             return error
         return None
 
-    def _begin_writing(self, final: Path, random: Mapping[str, Any]) -> None:
-        """Copy everything as it is now, and publish the copy while training goes on."""
-        if not self._may_publish():
-            return
-        state, loop = self._state_to_save(), self._loop_values()
-        weights = copied(unwrapped(self.model).state_dict())
-        training = {} if self.args.save_only_model else copied(self._training_values())
-
-        def fill(folder: Path) -> None:
-            self._save(str(folder), state_dict=weights)
-            _write_training(folder, training)
-            _write_rest(folder, random, loop, state)
+    def _publish_later(self, final: Path, write: Callable[[Path], None]) -> None:
+        def publish_now() -> None:
+            if (error := self._publish(final, write)) is not None:
+                raise error
 
         self._background = self._background or Background()
-        self._background.start(lambda: self._publish(final, fill))
-
-    def _publish(self, final: Path, fill: Any) -> None:
-        if self.args.process_index == 0:
-            finding.sweep(final.parent)
-        publish(final, fill)
-        best = self.state.best_model_checkpoint
-        finding.rotate(final.parent, self.args.save_total_limit, best)
+        self._background.start(publish_now)
 
     def _may_publish(self) -> bool:
-        if not self.args.should_save:
+        if not self._is_writer():
             return False
         name = not_finite(self.model)
         if name is not None:
             step = self.state.global_step
             _log.warning("step %d: the weight %s is not finite, so no checkpoint is published", step, name)
         return name is None
+
+    def _is_writer(self) -> bool:
+        """True on the main process, or on that of each node; of a model in parts, only the main one has all."""
+        return bool(self.args.should_save) and (self.runtime.is_main or not self.runtime.is_sharded)
 
     def _state_to_save(self) -> TrainerState:
         things = [*self.callback_handler.callbacks, self.control]
@@ -143,13 +164,16 @@ class Saving(Resuming):
     def _training_values(self) -> dict[str, Any]:
         """What a resumed run needs beside the weights, by file."""
         assert self.optimizer is not None
-        found: dict[str, Any] = {names.OPTIMIZER: self.optimizer.state_dict()}
+        in_parts = self.runtime.is_sharded
+        state = self.runtime.optimizer_state(self.optimizer) if in_parts else self.optimizer.state_dict()
+        found: dict[str, Any] = {names.OPTIMIZER: state}
         if self.lr_scheduler is not None:
             found[names.SCHEDULER] = self.lr_scheduler.state_dict()
         if self._scaler.is_enabled():
             found[names.SCALER] = self._scaler.state_dict()
         if self._weight_average is not None:
-            found[names.AVERAGE] = self._weight_average.weights
+            average = self._weight_average.weights
+            found[names.AVERAGE] = self.runtime.whole(average) if in_parts else average
         return found
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
@@ -169,7 +193,9 @@ class Saving(Resuming):
         write_values(folder / names.random_state(rank, world_size), random_states(all_devices=world_size > 1))
 
     def _random_states_of_all(self) -> dict[str, Any]:
-        """The random states of all processes by file, on those that save."""
+        """The random states of all processes by file; of a checkpoint of the model alone, none."""
+        if self.args.save_only_model:
+            return {}
         rank, world_size = self.args.process_index, self.args.world_size
         mine = {names.random_state(rank, world_size): random_states(all_devices=world_size > 1)}
         if world_size <= 1:
@@ -202,8 +228,7 @@ class Saving(Resuming):
 
     def _settle(self, error: DiskError | None) -> None:
         """Count failures of the disk, on all processes alike, and give up after the third in a row."""
-        several = self.args.world_size > 1
-        if not (self.runtime.any(error is not None) if several else error is not None):
+        if not self.runtime.any(error is not None):
             self._failed_saves = 0
             return
         self._failed_saves += 1

@@ -100,10 +100,10 @@ def _of_base_type(value: Any) -> Any:
     """Enums of text or numbers, and NumPy's floats, are these too, but only plain ones are read back."""
     if isinstance(value, Enum):
         return value.value
-    for base in (bool, int, float, complex, str, bytes):
-        if isinstance(value, base) and type(value) is not base:
-            return base(value)  # type: ignore[arg-type]
-    return value
+    if type(value) in _KEPT:
+        return value
+    base = next((base for base in (int, float, complex, str, bytes) if isinstance(value, base)), None)
+    return value if base is None else base(value)
 
 
 def _numpy_globals() -> list[Any]:

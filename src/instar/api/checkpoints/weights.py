@@ -1,7 +1,8 @@
 """The weights of a model in a checkpoint: of Transformers, of PEFT, or of any module."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from instar.api.checkpoints.plain import memory_of, read_values
 from instar.checkpoint.disk import disk_errors
 from instar.checkpoint.values import read_json
 from instar.core.errors import CheckpointError
+from instar.trainer.parallel.parts import is_divided, load_whole, local, settle
 
 _log = logging.getLogger(__name__)
 
@@ -55,12 +57,26 @@ def save_weights(model: nn.Module, folder: Path, state_dict: Mapping[str, Tensor
     """The model's weights in `folder`, or those of `state_dict`; tensors that are one are stored once."""
     model = unwrapped(model)
     if is_pretrained(model):
-        with disk_errors(folder):
+        with disk_errors(folder), _no_bar():
             model.save_pretrained(folder, state_dict=state_dict)  # type: ignore[operator]
         return
     stored, twins = distinct(model.state_dict() if state_dict is None else state_dict)
     with disk_errors(folder / names.WEIGHTS, needed=sum(tensor.nbytes for tensor in stored.values())):
         save_file(stored, folder / names.WEIGHTS, metadata={"format": "pt", **twins})
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """A checkpoint is no occasion for a second progress bar."""
+    from transformers.utils import logging as noise
+
+    was_on = noise.is_progress_bar_enabled()
+    noise.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            noise.enable_progress_bar()
 
 
 def distinct(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -99,8 +115,18 @@ def load_weights(model: nn.Module, folder: Path) -> LoadResult:
     for file in files:
         tensors = _read(file)
         found |= tensors.keys()
-        unexpected += list(model.load_state_dict(tensors, False).unexpected_keys)
+        unexpected += _take(model, tensors)
     return LoadResult(_missing(model, found), unexpected)
+
+
+def _take(model: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Give the model these tensors, each process its part; names that it does not have."""
+    if not any(is_divided(parameter) for parameter in model.parameters()):
+        return list(model.load_state_dict(tensors, False).unexpected_keys)
+    own = model.state_dict(keep_vars=True)
+    settle(model)
+    load_whole(model, {name: tensor for name, tensor in tensors.items() if name in own})
+    return [name for name in tensors if name not in own]
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -189,6 +215,6 @@ def _load_adapters(model: nn.Module, folder: Path, files: list[Path]) -> None:
 def not_finite(model: nn.Module) -> str | None:
     """The name of the first trained weight that is not a finite number; None where all are."""
     for name, weight in model.named_parameters():
-        if weight.requires_grad and weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+        if weight.requires_grad and weight.is_floating_point() and not bool(torch.isfinite(local(weight)).all()):
             return name
     return None
