@@ -20,7 +20,8 @@ class Named(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         parameters = inspect.signature(cls).parameters
-        reading = spelling.read(kwargs, parameters, stacklevel=2)
+        folder = kwargs.get("output_dir", args[0] if args else None)
+        reading = spelling.read(kwargs, parameters, folder, stacklevel=2)
         is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         unknown = [] if is_open else [name for name in reading.values if name not in parameters]
         if unknown:

@@ -56,7 +56,7 @@ _STRATEGIES = {
 }
 """Whether gathered weights are let go of between forward and backward."""
 _SIZES = ("dp_replicate_size", "dp_shard_size", "tp_size")
-_WITHOUT = {"cp_size": "context parallel", "sp_size": "sequence parallel"}
+_KNOWN_SIZES = (*_SIZES, "cp_size", "sp_size", "total_size", "non_data_parallel_size", "data_parallel_size")
 
 
 @functools.cache
@@ -131,8 +131,6 @@ def _check_settings(settings: Mapping[str, Any]) -> Iterator[Fault]:
     for name, value in settings.items():
         if name not in known:
             yield Fault(f"fsdp_config.{name}", f"no such setting{guess(name, known)}")
-        elif name.startswith("xla") and value:
-            yield Fault(f"fsdp_config.{name}", "instar runs on CPUs and GPUs, not on TPUs")
         elif name in _NEEDLESS and value is not None:
             say_once(f"fsdp_config.{name} changes nothing: {_NEEDLESS[name]}")
     if str(settings.get("version", 2)) not in ("1", "2"):
@@ -155,14 +153,11 @@ def _is_true(value: Any) -> bool:
 
 
 def check_sizes(arguments: "TrainingArguments") -> Iterator[Fault]:
-    """What `parallelism_config` asks for that instar does not have, or that these processes cannot be shared into."""
+    """Sizes of groups that these processes cannot be shared into."""
     sizes = _sizes(arguments)
-    for name, kind in _WITHOUT.items():
-        if sizes.get(name, 1) > 1:
-            yield Fault(f"parallelism_config.{name}", f"{kind} is not supported; use fsdp or tensor_parallel_size")
-    unknown = [name for name in sizes if name not in (*_SIZES, *_WITHOUT)]
-    if unknown and isinstance(arguments.parallelism_config, Mapping):
-        yield Fault("parallelism_config", wanted(f"sizes of {', '.join(_SIZES)}", unknown))
+    for name in sizes:
+        if name not in _KNOWN_SIZES and isinstance(arguments.parallelism_config, Mapping):
+            yield Fault("parallelism_config", wanted(f"sizes of {', '.join(_SIZES)}", name, _SIZES))
     asked = 1
     for name in _SIZES:
         asked *= sizes.get(name, 1)

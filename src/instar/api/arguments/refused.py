@@ -1,39 +1,54 @@
 """Values of known arguments that instar does not act on, with the reason. They are refused, never ignored."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from instar.api.arguments.choices import DebugOption
-from instar.api.arguments.faults import Fault, shown
+from instar.api.arguments.faults import Fault
 
 if TYPE_CHECKING:
     from instar.api.arguments.flat import TrainingArguments
 
+_NO_TPU = "instar runs on CPUs and GPUs, not on TPUs"
+
 
 @dataclass(frozen=True)
 class Refusal:
-    """A value of a field that is refused."""
+    """A value of an argument that is refused."""
 
     field: str
     value: str
     """Which value, as the documentation shows it."""
     asks: Callable[[Any], bool]
-    """Whether a value is that one."""
+    """Whether these arguments have it."""
     reason: str
 
 
 REFUSALS: tuple[Refusal, ...] = (
+    Refusal("debug", "tpu_metrics_debug", lambda given: DebugOption.TPU_METRICS_DEBUG in (given.debug or ()), _NO_TPU),
     Refusal(
-        "debug",
-        "`tpu_metrics_debug`",
-        lambda options: DebugOption.TPU_METRICS_DEBUG in (options or ()),
-        "instar runs on CPUs and GPUs, not on TPUs",
+        "fsdp_config",
+        "xla, xla_fsdp_v2, xla_fsdp_grad_ckpt, xla_fsdp_settings",
+        lambda given: any(key.startswith("xla") and value for key, value in _mapping(given.fsdp_config).items()),
+        _NO_TPU,
+    ),
+    Refusal(
+        "parallelism_config",
+        "cp_size above 1",
+        lambda given: _size(given, "cp_size") > 1,
+        "context parallel is not supported; use fsdp or tensor_parallel_size",
+    ),
+    Refusal(
+        "parallelism_config",
+        "sp_size above 1",
+        lambda given: _size(given, "sp_size") > 1,
+        "sequence parallel is not supported; use fsdp or tensor_parallel_size",
     ),
     Refusal(
         "sortish_sampler",
-        "`True`",
-        bool,
+        "True",
+        lambda given: bool(getattr(given, "sortish_sampler", False)),
         "write train_sampling_strategy='group_by_length', which sorts any data set roughly by length",
     ),
 )
@@ -42,6 +57,15 @@ REFUSALS: tuple[Refusal, ...] = (
 def check(arguments: "TrainingArguments") -> Iterator[Fault]:
     """A fault for each value that is refused."""
     for refusal in REFUSALS:
-        value = getattr(arguments, refusal.field, None)
-        if refusal.asks(value):
-            yield Fault(refusal.field, f"{refusal.reason}; got {shown(value)}")
+        if refusal.asks(arguments):
+            yield Fault(refusal.field, f"{refusal.value} is refused: {refusal.reason}")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _size(arguments: Any, name: str) -> int:
+    config = arguments.parallelism_config
+    found = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+    return found or 1

@@ -4,10 +4,10 @@ Each is accepted, said once to be old with what to write now, and means what it 
 something that exists no more is refused when it asks for it, and harmless when it does not.
 """
 
-import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from instar.api.arguments.faults import Fault
@@ -115,17 +115,18 @@ class Reading:
     faults: list[Fault] = field(default_factory=list)
 
 
-def read(given: Mapping[str, Any], accepted: Collection[str], *, stacklevel: int) -> Reading:
-    """Today's spelling of keyword arguments; names that the class itself takes are never old to it."""
+def read(given: Mapping[str, Any], accepted: Collection[str], folder: Any, *, stacklevel: int) -> Reading:
+    """Today's spelling of keyword arguments; names that the class itself takes are never old to it.
+
+    `folder` is the output folder, after which a repository is named where nothing else names it.
+    """
     old = {name: value for name, value in given.items() if name in SPELLINGS and name not in accepted}
     reading = Reading({name: value for name, value in given.items() if name not in old})
     for name, value in old.items():
         _read_one(name, value, reading, stacklevel=stacklevel + 1)
     organization = old.get("push_to_hub_organization")
     if organization:
-        named = reading.values.get("hub_model_id") or os.path.basename(  # noqa: PTH119
-            str(reading.values.get("output_dir") or "trainer_output").rstrip("/")
-        )
+        named = reading.values.get("hub_model_id") or Path(folder or "trainer_output").name
         reading.values["hub_model_id"] = named if "/" in named else f"{organization}/{named}"
     return reading
 

@@ -1,0 +1,479 @@
+"""TrainingArguments: the fields of Transformers with the same defaults, what is derived, and what is refused."""
+
+import copy
+import dataclasses
+import inspect
+import json
+import logging
+import math
+import subprocess
+import sys
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers.trainer_utils import IntervalStrategy as TheirIntervals
+
+from instar.api import arguments as ours
+from instar.api.arguments import (
+    AcceleratorConfig,
+    ArgumentError,
+    DebugOption,
+    HubStrategy,
+    IntervalStrategy,
+    OptimizerNames,
+    ParallelMode,
+    SaveStrategy,
+    SchedulerType,
+    Seq2SeqTrainingArguments,
+    TrainingArguments,
+    from_transformers,
+)
+from instar.api.arguments.own import InstarArguments
+
+OWN = {field.name for field in dataclasses.fields(InstarArguments)}
+
+
+def default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def faults(**values: Any) -> dict[str, str]:
+    with pytest.raises(ArgumentError) as caught:
+        TrainingArguments("out", **values)
+    return {fault.field: fault.text for fault in caught.value.faults}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        (TrainingArguments, transformers.TrainingArguments),
+        (Seq2SeqTrainingArguments, transformers.Seq2SeqTrainingArguments),
+    ],
+    ids=["plain", "seq2seq"],
+)
+def test_every_field_of_transformers_is_there_in_its_order_with_its_default(mine: type, theirs: type):
+    expected = {field.name: field for field in dataclasses.fields(theirs)}
+    found = {field.name: field for field in dataclasses.fields(mine)}
+    assert [name for name in found if name not in OWN] == list(expected)
+    assert {name: default(field) for name, field in found.items() if name in expected} == {
+        name: default(field) for name, field in expected.items()
+    }
+    assert all(field.metadata["help"] for field in found.values())
+    for name, field in expected.items():
+        assert field.metadata["help"] != found[name].metadata["help"], "help texts are our own"
+        assert list(field.metadata.get("choices", ())) == list(found[name].metadata.get("choices", ())), name
+
+
+def test_choices_have_the_members_of_transformers():
+    from transformers import training_args
+
+    pairs = [
+        (OptimizerNames, training_args.OptimizerNames),
+        (SchedulerType, training_args.SchedulerType),
+        (SaveStrategy, training_args.SaveStrategy),
+        (IntervalStrategy, training_args.IntervalStrategy),
+        (HubStrategy, training_args.HubStrategy),
+        (DebugOption, training_args.DebugOption),
+        (ParallelMode, training_args.ParallelMode),
+        (ours.FSDPOption, training_args.FSDPOption),
+    ]
+    for mine, theirs in pairs:
+        known = {name: member.value for name, member in mine.__members__.items()}
+        assert {name: member.value for name, member in theirs.__members__.items()}.items() <= known.items()
+    assert set(OptimizerNames.__members__) - set(training_args.OptimizerNames.__members__) == {"MUON"}
+
+
+def test_groups_and_functions_stay_on_a_screen():
+    for base in TrainingArguments.__mro__[1:]:
+        if dataclasses.is_dataclass(base):
+            assert len(dataclasses.fields(base)) <= 14, base
+            assert base.__doc__
+
+
+def test_importing_the_arguments_does_not_import_transformers():
+    code = (
+        "import sys; from instar.api.arguments import TrainingArguments; TrainingArguments('out'); "
+        "print([name for name in ('transformers', 'accelerate', 'datasets', 'pandas', 'sklearn', 'deepspeed') "
+        "if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "[]\n"
+
+
+def test_the_signature_is_the_flat_one_for_editors_and_tools():
+    parameters = inspect.signature(TrainingArguments).parameters
+    assert list(parameters)[:2] == ["output_dir", "per_device_train_batch_size"]
+    assert len(parameters) == len(dataclasses.fields(TrainingArguments))
+    assert inspect.signature(TrainingArguments).bind("out", learning_rate=1.0)
+
+
+def test_values_that_follow_from_others():
+    args = TrainingArguments("~/out", eval_strategy="steps", logging_steps=10, load_best_model_at_end=True)
+    assert args.output_dir == str(Path("~/out").expanduser())
+    assert args.eval_steps == 10
+    assert args.do_eval
+    assert args.metric_for_best_model == "loss"
+    assert args.greater_is_better is False
+    assert TrainingArguments(metric_for_best_model="accuracy").greater_is_better is True
+    assert TrainingArguments().output_dir == "trainer_output"
+    assert TrainingArguments(torch_compile_mode="default").torch_compile_backend == "inductor"
+    assert TrainingArguments(use_cpu=True).dataloader_pin_memory is False
+    assert TrainingArguments(include_num_input_tokens_seen=True).include_num_input_tokens_seen == "all"
+    assert TrainingArguments(debug="underflow_overflow").debug == [DebugOption.UNDERFLOW_OVERFLOW]
+    assert TrainingArguments(debug=None).debug == []
+    assert TrainingArguments(activation_checkpointing=True).gradient_checkpointing is True
+    assert TrainingArguments().activation_checkpointing is False
+    assert TrainingArguments(save_steps=20.0).save_steps == 20
+    assert isinstance(TrainingArguments(save_steps=20.0).save_steps, int)
+    assert TrainingArguments(logging_steps=0.5).logging_steps == 0.5
+    assert TrainingArguments(lr_scheduler_kwargs='{"factor": "0.5", "x": {"y": "true"}}').lr_scheduler_kwargs == {
+        "factor": 0.5,
+        "x": {"y": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("none", []),
+        (["none"], []),
+        (None, []),
+        ([], []),
+        ("tensorboard", ["tensorboard"]),
+        (["wandb", "mlflow"], ["wandb", "mlflow"]),
+    ],
+)
+def test_report_to_becomes_a_list(given: Any, kept: list[str]):
+    assert TrainingArguments(report_to=given).report_to == kept
+
+
+def test_kubeflow_reports_by_itself(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_URL", "http://127.0.0.1")
+    assert TrainingArguments().report_to == ["kubeflow"]
+    assert TrainingArguments(report_to=["kubeflow", "wandb"]).report_to == ["kubeflow", "wandb"]
+    monkeypatch.setenv("DISABLE_KUBEFLOW_INTEGRATION", "TRUE")
+    assert TrainingArguments().report_to == []
+
+
+def test_choices_equal_their_strings_and_those_of_transformers():
+    args = TrainingArguments(eval_strategy=TheirIntervals.EPOCH, optim="sgd")
+    assert args.eval_strategy is IntervalStrategy.EPOCH
+    assert args.eval_strategy == "epoch" == TheirIntervals.EPOCH
+    assert {TheirIntervals.EPOCH: 1}[args.eval_strategy] == 1
+    assert args.optim.value == "sgd"
+
+
+def test_harmless_types_are_taken_as_they_are_meant():
+    args = TrainingArguments(
+        Path("out"), learning_rate=np.float32(0.5), max_steps=np.int64(3), seed=7.0, bf16=0, label_names=("a",)
+    )
+    assert (args.output_dir, args.learning_rate, args.max_steps, args.seed, args.bf16) == ("out", 0.5, 3, 7, False)
+    assert type(args.max_steps) is int
+    assert type(args.learning_rate) is float
+    assert args.label_names == ["a"]
+    assert TrainingArguments(max_grad_norm=None).max_grad_norm is None
+    assert TrainingArguments(max_grad_norm=math.inf).max_grad_norm == math.inf
+
+
+def test_all_faults_come_together():
+    found = faults(
+        learning_rate="1e-4", lr_scheduler_type="cosin", max_steps=2.5, label_names="labels", log_level="warn", fp16=2
+    )
+    assert found["learning_rate"] == "wanted a number; got '1e-4': write 1e-4 without quotes"
+    assert found["max_steps"] == "wanted a whole number; got 2.5"
+    assert "did you mean 'cosine'?" in found["lr_scheduler_type"]
+    assert found["label_names"] == "wanted a list; got 'labels'"
+    assert "did you mean 'warning'?" in found["log_level"]
+    assert found["fp16"] == "wanted True or False; got 2"
+    assert len(found) == 6
+
+
+def test_the_text_of_the_error_counts_and_names():
+    with pytest.raises(ValueError, match=r"^TrainingArguments: 2 faults:\n  adam_beta1: .*\n  fp16, bf16: "):
+        TrainingArguments(fp16=True, bf16=True, use_cpu=True, adam_beta1=1.0)
+    with pytest.raises(ValueError, match=r"^TrainingArguments: 1 fault:\n  non_finite: wanted 'stop' or 'skip'"):
+        TrainingArguments(non_finite="slip")
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"logging_steps": 0}, "logging_steps"),
+        ({"logging_steps": 10.5}, "logging_steps"),
+        ({"eval_strategy": "steps", "logging_steps": 0}, "eval_steps"),
+        ({"eval_strategy": "steps", "eval_steps": 10.5}, "eval_steps"),
+        ({"save_steps": 10.5}, "save_steps"),
+        ({"warmup_steps": -1}, "warmup_steps"),
+        ({"warmup_steps": 1.5}, "warmup_steps"),
+        ({"torch_empty_cache_steps": 0}, "torch_empty_cache_steps"),
+        ({"torch_empty_cache_steps": 1.0}, "torch_empty_cache_steps"),
+        ({"torch_empty_cache_steps": "none"}, "torch_empty_cache_steps"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps"),
+        ({"learning_rate": math.nan}, "learning_rate"),
+        ({"fp16": True, "bf16": True, "use_cpu": True}, "fp16, bf16"),
+        ({"fp16_full_eval": True, "bf16_full_eval": True, "use_cpu": True}, "fp16_full_eval, bf16_full_eval"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "lr_scheduler_type"),
+        ({"lr_scheduler_type": "greedy"}, "lr_scheduler_type"),
+        ({"dataloader_prefetch_factor": 2}, "dataloader_prefetch_factor"),
+        ({"dataloader_persistent_workers": True}, "dataloader_persistent_workers"),
+        ({"include_for_metrics": ["input"]}, "include_for_metrics"),
+        ({"include_num_input_tokens_seen": "some"}, "include_num_input_tokens_seen"),
+        ({"weight_average_decay": 1.0}, "weight_average_decay"),
+        ({"max_tokens_per_batch": 0}, "max_tokens_per_batch"),
+        ({"save_best": True}, "save_best"),
+        ({"fsdp": True, "deepspeed": {"zero_optimization": {"stage": 2}}}, "fsdp, deepspeed"),
+        ({"lr_scheduler_kwargs": "{nonsense"}, "lr_scheduler_kwargs"),
+        ({"accelerator_config": {"split_batch": True}}, "accelerator_config"),
+        ({"accelerator_config": {"gradient_accumulation_kwargs": {"steps": 1}}}, "accelerator_config"),
+        ({"accelerator_config": "no-such-file.json"}, "accelerator_config"),
+        ({"debug": "underflow"}, "debug"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_values_that_cannot_be_used(values: dict[str, Any], field: str):
+    assert field in faults(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_fine"),
+    [
+        ({"eval_strategy": "steps", "eval_steps": 10, "save_strategy": "epoch"}, False),
+        ({"eval_strategy": "steps", "eval_steps": 10, "save_steps": 15}, False),
+        ({"eval_strategy": "steps", "eval_steps": 10, "save_steps": 0.5}, False),
+        ({"eval_strategy": "steps", "eval_steps": 0.2, "save_steps": 0.5}, False),
+        ({}, False),
+        ({"eval_strategy": "steps", "eval_steps": 10, "save_steps": 20}, True),
+        ({"eval_strategy": "steps", "eval_steps": 0.1, "save_steps": 0.3}, True),
+        ({"eval_strategy": "epoch", "save_strategy": "epoch"}, True),
+        ({"eval_strategy": "epoch", "save_strategy": "best"}, True),
+        ({"eval_strategy": "steps", "eval_steps": 10, "save_strategy": "epoch", "save_best": True}, True),
+        ({"eval_strategy": "steps", "eval_steps": 10, "save_steps": 15, "save_best": True}, True),
+    ],
+)
+def test_the_best_model_needs_matching_strategies_unless_saved_by_itself(values: dict[str, Any], is_fine: bool):  # noqa: FBT001
+    if is_fine:
+        assert TrainingArguments(load_best_model_at_end=True, **values).load_best_model_at_end
+    else:
+        assert "load_best_model_at_end" in faults(load_best_model_at_end=True, **values)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_number_formats_of_a_gpu_are_refused_on_a_machine_without_one():
+    assert "use_cpu=True" in faults(bf16=True)["bf16"]
+    assert "use_cpu=True" in faults(bf16_full_eval=True)["bf16_full_eval"]
+    assert "tf32" in faults(tf32=True)
+    assert TrainingArguments(bf16=True, use_cpu=True).mixed_precision == "bf16"
+    assert TrainingArguments(fp16=True).mixed_precision == "fp16"
+    assert TrainingArguments(tf32=False).tf32 is False
+    assert TrainingArguments().mixed_precision == "no"
+
+
+def test_refused_values_say_why():
+    assert "TPU" in faults(debug="tpu_metrics_debug")["debug"]
+    with pytest.raises(ArgumentError, match="group_by_length"):
+        Seq2SeqTrainingArguments(sortish_sampler=True)
+
+
+def test_the_configuration_of_accelerate_in_every_form(tmp_path: Path):
+    from transformers.trainer_pt_utils import AcceleratorConfig as Theirs
+
+    path = tmp_path / "accelerator.json"
+    path.write_text(json.dumps({"split_batches": True, "even_batches": False}))
+    theirs = Theirs(split_batches=True, even_batches=False)
+    for given in ({"split_batches": True, "even_batches": False}, path, str(path), theirs):
+        config = TrainingArguments(accelerator_config=given).accelerator_config
+        assert (config.split_batches, config.even_batches, config.use_seedable_sampler) == (True, False, True)
+    assert {field.name for field in dataclasses.fields(AcceleratorConfig)} == {
+        field.name for field in dataclasses.fields(Theirs)
+    }
+    with pytest.raises(NotImplementedError, match="Tried passing in a callable to `accelerator_config`"):
+        TrainingArguments(accelerator_config=AcceleratorConfig)
+
+
+def test_a_configured_state_must_be_there(monkeypatch: pytest.MonkeyPatch):
+    from accelerate.state import PartialState
+
+    monkeypatch.setattr(PartialState, "_shared_state", {})
+    assert "pre-configured" in faults(accelerator_config={"use_configured_state": True})["accelerator_config"]
+    monkeypatch.setattr(PartialState, "_shared_state", {"device": "cpu"})
+    assert TrainingArguments(accelerator_config={"use_configured_state": True}).accelerator_config.use_configured_state
+
+
+def test_the_process_and_its_device(monkeypatch: pytest.MonkeyPatch):
+    args = TrainingArguments(use_cpu=True, per_device_train_batch_size=3, per_device_eval_batch_size=5, ddp_timeout=60)
+    assert args.device == torch.device("cpu")
+    assert (args.n_gpu, args.world_size, args.process_index, args.local_process_index) == (0, 1, 0, 0)
+    assert (args.train_batch_size, args.eval_batch_size) == (3, 5)
+    assert args.parallel_mode is ParallelMode.NOT_PARALLEL
+    assert args.ddp_timeout_delta == timedelta(minutes=1)
+    assert args.place_model_on_device is None
+    assert (args.should_log, args.should_save) == (True, True)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert (args.should_log, args.should_save) == (False, True)
+    args.save_on_each_node, args.log_on_each_node = True, False
+    assert (args.should_log, args.should_save) == (True, False)
+    with args.main_process_first(desc="nothing"):
+        pass
+
+
+def test_log_levels(monkeypatch: pytest.MonkeyPatch):
+    args = TrainingArguments(log_level="debug", log_level_replica="error")
+    assert args.get_process_log_level() == logging.DEBUG
+    assert TrainingArguments().get_process_log_level() == logging.getLogger("transformers").getEffectiveLevel()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert args.get_process_log_level() == logging.ERROR
+
+
+def test_progress_bars_follow_the_log_level():
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        assert TrainingArguments().disable_tqdm is True
+        assert TrainingArguments(disable_tqdm=False).disable_tqdm is False
+        logger.setLevel(logging.WARNING)
+        assert TrainingArguments().disable_tqdm is False
+    finally:
+        logger.setLevel(level)
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0, 0), (7, 7), (0.1, 11), (1, 1), (0.999, 109)])
+def test_warm_up_is_a_number_of_steps_or_a_share(warmup: float, steps: int):
+    assert TrainingArguments(warmup_steps=warmup).get_warmup_steps(109) == steps
+
+
+def test_setters_set_their_theme_and_can_be_chained():
+    args = TrainingArguments().set_training(learning_rate=0.1, batch_size=2).set_evaluate("steps", steps=7)
+    assert (args.learning_rate, args.per_device_train_batch_size, args.do_train) == (0.1, 2, True)
+    assert (args.eval_strategy, args.eval_steps, args.do_eval) == (IntervalStrategy.STEPS, 7, True)
+    assert args.set_testing(batch_size=3).do_predict
+    assert args.per_device_eval_batch_size == 3
+    assert args.set_save("epoch", total_limit=2).save_strategy is SaveStrategy.EPOCH
+    assert args.set_logging("no", report_to=["wandb"]).report_to == ["wandb"]
+    assert args.set_push_to_hub("me/model", "end").hub_strategy is HubStrategy.END
+    assert args.set_optimizer("adafactor", beta1=0.8).adam_beta1 == 0.8
+    assert args.set_lr_scheduler("cosine", warmup_steps=0.05).lr_scheduler_type is SchedulerType.COSINE
+    assert args.set_dataloader(train_batch_size=16, sampler_seed=9).data_seed == 9
+    with pytest.raises(ValueError, match="positive value"):
+        args.set_save("steps", steps=0)
+    with pytest.warns(FutureWarning, match="activation_checkpointing"):
+        assert args.set_training(gradient_checkpointing=True).activation_checkpointing is True
+
+
+def test_setters_have_the_signatures_of_transformers():
+    for name in (each for each in dir(transformers.TrainingArguments) if each.startswith("set_")):
+        theirs = inspect.signature(getattr(transformers.TrainingArguments, name)).parameters
+        mine = inspect.signature(getattr(TrainingArguments, name)).parameters
+        assert [(each.name, each.default) for each in theirs.values()] == [
+            (each.name, each.default) for each in mine.values()
+        ]
+
+
+CASES: list[dict[str, Any]] = [
+    {},
+    {"eval_strategy": "steps", "save_strategy": "best", "metric_for_best_model": "f1", "learning_rate": 0.1 + 0.2},
+    {"fsdp": True, "fsdp_config": {"cpu_offload": True}, "warmup_steps": 0.1, "report_to": ["wandb"]},
+    {"deepspeed": {"zero_optimization": {"stage": 3}, "gradient_clipping": 0.5}, "lr_scheduler_kwargs": {"a": 1}},
+    {"debug": "underflow_overflow", "include_for_metrics": ["inputs"], "use_cpu": True, "bf16": True},
+    {"accelerator_config": {"split_batches": True}, "activation_checkpointing": True, "hub_model_id": "me/model"},
+    {"parallelism_config": {"tp_size": 1}, "optim_target_modules": ["attn", "mlp"], "torch_compile": True},
+]
+
+
+@pytest.mark.parametrize("values", CASES, ids=lambda values: "-".join(values) or "defaults")
+def test_what_is_written_is_read_back_equal(values: dict[str, Any], tmp_path: Path):
+    args = TrainingArguments("out", **values)
+    args.to_json_file(tmp_path / "training_args.json")
+    assert TrainingArguments.from_json_file(tmp_path / "training_args.json") == args
+    assert json.loads(args.to_json_string()) == args.to_dict()
+
+
+@pytest.mark.parametrize("values", CASES, ids=lambda values: "-".join(values) or "defaults")
+def test_replacing_and_copying_keep_the_rest(values: dict[str, Any]):
+    args = TrainingArguments("out", **values)
+    assert copy.deepcopy(args) == args
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        replaced = dataclasses.replace(args, seed=7)
+    assert replaced.seed == 7
+    assert dataclasses.replace(replaced, seed=42) == args
+
+
+def test_tokens_are_never_written(tmp_path: Path):
+    args = TrainingArguments("out", hub_token="secret")
+    args.to_json_file(tmp_path / "training_args.json")
+    for text in (repr(args), str(args), args.to_json_string(), (tmp_path / "training_args.json").read_text()):
+        assert "secret" not in text
+        assert "HUB_TOKEN" in text
+    assert TrainingArguments.from_json_file(tmp_path / "training_args.json").hub_token is None
+
+
+def test_dicts_have_plain_values():
+    args = Seq2SeqTrainingArguments("out", generation_config=transformers.GenerationConfig(max_length=3))
+    values = args.to_dict()
+    assert values["optim"] == "adamw_torch_fused"
+    assert type(values["optim"]) is str
+    assert values["accelerator_config"]["even_batches"] is True
+    assert values["generation_config"]["max_length"] == 3
+    flat = args.to_sanitized_dict()
+    assert {type(value) for value in flat.values()} <= {bool, int, float, str}
+    assert flat["train_batch_size"] == 8
+
+
+@dataclasses.dataclass
+class WithMore(TrainingArguments):
+    """A subclass such as scripts define, with a field of their own and one that replaces ours."""
+
+    alpha: float = dataclasses.field(default=0.5, metadata={"help": "a weight"})
+    dtype: torch.dtype = torch.float32
+    learning_rate: float = 1e-3
+    logging_dir: str = "logs"
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "extra"]
+    extra: dict[str, Any] | str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.is_set_up = True
+
+
+def test_subclasses_of_users_work():
+    with pytest.warns(FutureWarning, match="eval_strategy"):
+        args = WithMore("out", evaluation_strategy="epoch", alpha=2.0, dtype=torch.bfloat16, extra='{"a": "1"}')
+    assert (args.eval_strategy, args.alpha, args.learning_rate, args.is_set_up) == ("epoch", 2.0, 1e-3, True)
+    assert args.extra == {"a": 1}
+    assert args.to_dict()["dtype"] == "bfloat16"
+    assert WithMore("out", logging_dir="here").logging_dir == "here", "their own field is no old spelling"
+    with pytest.raises(TypeError, match="did you mean 'alpha'"):
+        WithMore("out", alpa=1)
+    with pytest.raises(ArgumentError, match=r"^WithMore: 1 fault"):
+        WithMore("out", seed=-1)
+
+
+def test_arguments_of_transformers_are_taken_over():
+    theirs = transformers.Seq2SeqTrainingArguments(
+        "out", learning_rate=0.25, eval_strategy="steps", eval_steps=5, predict_with_generate=True, report_to="none"
+    )
+    mine = from_transformers(theirs)
+    assert type(mine) is Seq2SeqTrainingArguments
+    assert mine == Seq2SeqTrainingArguments(
+        "out", learning_rate=0.25, eval_strategy="steps", eval_steps=5, predict_with_generate=True
+    )
+    assert from_transformers(mine) is mine
+    assert from_transformers(transformers.TrainingArguments("out")) == TrainingArguments("out")
+
+
+@dataclasses.dataclass
+class TheirsWithMore(transformers.TrainingArguments):
+    alpha: float = 0.5
+
+
+def test_what_a_subclass_of_theirs_adds_is_kept():
+    mine = from_transformers(TheirsWithMore("out", alpha=0.75, weight_decay=0.5))
+    assert (mine.alpha, mine.weight_decay) == (0.75, 0.5)
