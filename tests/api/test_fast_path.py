@@ -65,6 +65,7 @@ def batch(head, *, seed=0):
     if head == "classify":
         return inputs | {"labels": torch.tensor([0, 2, 1, 1])}
     chosen_DL = real_DL if head == "causal_lm" else real_DL & (torch.rand(4, 12, generator=generator) < 0.4)
+    chosen_DL[:, 0] = True  # a batch without targets has no mean
     return inputs | {"labels": torch.where(chosen_DL, torch.randint(5, 60, (4, 12), generator=generator), -100)}
 
 
@@ -79,6 +80,7 @@ def trainer(model, **changed):
         model=model,
         compute_loss_func=None,
         label_smoother=None,
+        loss_is_scaled_for_ga=None,
         runtime=SimpleNamespace(world_size=1),
         args=SimpleNamespace(**(arguments | {name: changed.pop(name) for name in list(changed) if name in arguments})),
     )
@@ -194,3 +196,49 @@ def test_other_models_are_left_alone():
     model.config = SimpleNamespace(model_type="bert")
     assert FastPath.of(trainer(model)) is None
     assert adopt(transformers.BertModel(transformers.BertConfig(**ENCODER))) is None
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize("name", ["bert mlm", "distilbert classes", "gpt2"])
+def test_a_trainer_makes_the_same_steps_with_and_without_it(name, accumulation, tmp_path, caplog):
+    from instar import Trainer, TrainingArguments
+
+    def trained(*, fast_path):
+        model = made(name)
+        rows = [
+            {
+                key: value[row][: int(inputs["attention_mask"][row].sum())] if value.ndim > 1 else value[row]
+                for key, value in inputs.items()
+            }
+            for inputs in (batch(head_of(model), seed=seed) for seed in range(6))
+            for row in range(4)
+        ]
+        arguments = TrainingArguments(
+            str(tmp_path / str(fast_path)), per_device_train_batch_size=2, gradient_accumulation_steps=accumulation,
+            max_steps=4, learning_rate=1e-2, logging_steps=1, save_strategy="no", report_to="none", use_cpu=True,
+            disable_tqdm=True, fast_path=fast_path,
+        )  # fmt: skip
+        trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=padded)
+        trainer.train()
+        assert trainer._fast_path is None
+        return [line["loss"] for line in trainer.state.log_history if "loss" in line], model
+
+    wanted, plain = trained(fast_path=False)
+    got, fast = trained(fast_path=True)
+    assert len(got) == 4
+    assert got == pytest.approx(wanted, abs=2e-4)  # logged with four decimals
+    for (key, one), (_, other) in zip(plain.named_parameters(), fast.named_parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-4, msg=key)
+
+
+def padded(rows):
+    filled = {}
+    for key in rows[0]:
+        values = [row[key] for row in rows]
+        fill = -100 if key == "labels" else 0
+        filled[key] = (
+            nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=fill)
+            if values[0].ndim
+            else torch.stack(values)
+        )
+    return filled

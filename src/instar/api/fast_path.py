@@ -129,6 +129,7 @@ def _obstacle(trainer: Any) -> str | None:
         "compute_loss is overridden": not type(trainer).compute_loss.__module__.startswith("instar."),
         "compute_loss_func is given": trainer.compute_loss_func is not None,
         "label smoothing": trainer.label_smoother is not None,
+        "loss_is_scaled_for_ga is set": trainer.loss_is_scaled_for_ga is not None,
         "NEFTune noise": args.neftune_noise_alpha is not None,
         "activation checkpointing": any(getattr(part, "gradient_checkpointing", False) for part in model.modules()),
         "torch.compile": args.torch_compile,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from instar.api import traits
 from instar.api.base import TrainerParts
+from instar.api.fast_path import FastPath
 from instar.api.outputs import takes_argument
 from instar.api.pieces import num_rows
 
@@ -24,6 +25,8 @@ class Learning(TrainerParts):
     _piece: int = 0
     _step_takes: dict[str, bool]
     """What the methods take that users override; see `_inspect_overrides`."""
+    _fast_path: FastPath | None = None
+    """How micro-batches of a known model and collator are learned from, while training; see `fast_path`."""
     _model_divides: bool | None = None
     """Whether the model divides its loss by the `num_items_in_batch` it is told; None: not seen yet."""
 
@@ -38,14 +41,16 @@ class Learning(TrainerParts):
             model.train()
         inputs = self._prepare_inputs(inputs)
         with self.compute_loss_context_manager():
-            if self._step_takes["compute_loss"]:
+            loss = None if self._fast_path is None else self._fast_path.loss(inputs, num_items_in_batch)
+            is_scaled = loss is not None and num_items_in_batch is not None
+            if loss is None and self._step_takes["compute_loss"]:
                 loss = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
-            else:
+            elif loss is None:
                 loss = self.compute_loss(model, inputs)
         every = self.args.torch_empty_cache_steps
         if every is not None and self.state.global_step % every == 0 and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-        if not self._is_scaled(num_items_in_batch):
+        if not (is_scaled or self._is_scaled(num_items_in_batch)):
             loss = loss * self._share_of_piece()
         self._scaler.scale(loss).backward()
         return loss.detach()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from instar.api import traits
+from instar.model.speed import fast_cpu
 
 if TYPE_CHECKING:
     from instar.api.steps import Plan
@@ -24,6 +25,9 @@ def prepared(trainer: Any) -> Iterator[None]:
     args, model = trainer.args, trainer.model
     with ExitStack() as after:
         after.callback(setattr, trainer, "is_in_train", False)
+        after.callback(setattr, trainer, "_fast_path", None)
+        if args.fast_path and args.device.type == "cpu":
+            after.enter_context(fast_cpu())
         if args.use_liger_kernel:
             from transformers.integrations.liger import apply_liger_kernel
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from instar.api import preparing
 from instar.api.arguments import TrainingArguments
 from instar.api.callbacks import TrainerState
+from instar.api.fast_path import FastPath
 from instar.api.flow import Flow
 from instar.api.learning import Learning
 from instar.api.outputs import TrainOutput, enable_full_determinism, has_length, set_seed, speed_metrics
@@ -84,6 +85,7 @@ class Training(Learning):
         self._begin_counting(resume_from_checkpoint)
         state = self._loop_state()
         preparing.say_plan(self, plan, max_steps)
+        self._fast_path = FastPath.of(self)
         limits = StepLimits(max_norm=args.max_grad_norm or math.inf, skips_non_finite=args.non_finite != "log")
         fit(state, self._steps, Flow(self, trial, ignore_keys_for_eval), self.runtime, limits)
         return self._finalize_training(trial, samples)

@@ -65,6 +65,17 @@ def use_fast_cpu() -> FastCpu:
     return FastCpu(onednn=onednn, allocator=tune_allocator(), probe=probe)
 
 
+@contextmanager
+def fast_cpu() -> Iterator[None]:
+    """`use_fast_cpu` within; the matmul switch is put back after."""
+    before = _matmul().fp32_precision
+    use_fast_cpu()
+    try:
+        yield
+    finally:
+        _matmul().fp32_precision = before
+
+
 def use_plain_cpu() -> None:
     """Undo the matmul switch (the allocator stays as it is)."""
     _matmul().fp32_precision = "none"
