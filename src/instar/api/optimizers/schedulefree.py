@@ -12,6 +12,7 @@ from instar.api.optimizers.recipe import Recipe, Request
 
 _INSTALL = "pip install 'schedulefree>=1.4'"
 _SHAPE = {"weight_lr_power": number, "r": number}
+_DEFAULTS = {"weight_lr_power": 2.0, "r": 0.0}
 
 
 def _with_decay(request: Request, found: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -36,6 +37,7 @@ RECIPES = {
     "schedule_free_adamw": Recipe(
         target="schedulefree:AdamWScheduleFree",
         install=_INSTALL,
+        fixed=_DEFAULTS,
         betas=True,
         eps=True,
         options=_SHAPE,
@@ -44,6 +46,7 @@ RECIPES = {
     "schedule_free_radam": Recipe(
         target="schedulefree:RAdamScheduleFree",
         install=_INSTALL,
+        fixed=_DEFAULTS,
         betas=True,
         eps=True,
         options=_SHAPE | {"silent_sgd_phase": flag},
@@ -52,6 +55,7 @@ RECIPES = {
     "schedule_free_sgd": Recipe(
         target="schedulefree:SGDScheduleFree",
         install=_INSTALL,
+        fixed=_DEFAULTS,
         options=_SHAPE | {"momentum": number},
         finish=_with_warmup,
     ),
