@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import math
+import runpy
 import subprocess
 import sys
 import warnings
@@ -425,6 +426,14 @@ def test_dicts_have_plain_values():
     flat = args.to_sanitized_dict()
     assert {type(value) for value in flat.values()} <= {bool, int, float, str}
     assert flat["train_batch_size"] == 8
+
+
+def test_the_page_about_arguments_says_what_the_code_does():
+    root = Path(__file__).parents[2]
+    build = runpy.run_path(str(root / "docs" / "build.py"))
+    page = (root / "docs" / "trainer-arguments.md").read_text(encoding="utf-8")
+    for name, table in build["argument_tables"]().items():
+        assert f"<!-- {name} -->\n{table}<!-- /{name} -->" in page, "run make docs"
 
 
 @dataclasses.dataclass
