@@ -26,7 +26,7 @@ def make(folder: Path, **options: Any) -> Any:
     passed = {"model_init": model_init, "compute_metrics": accuracy}
     passed |= {name: options.pop(name) for name in ("model_init", "compute_metrics", "callbacks") if name in options}
     settings: dict[str, Any] = {
-        "num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 0.01, "eval_strategy": "epoch",
+        "num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 0.01, "optim": "sgd", "eval_strategy": "epoch",
         "save_strategy": "no", "report_to": "none", "use_cpu": True, "disable_tqdm": True,
     }  # fmt: skip
     args = TrainingArguments(str(folder), **(settings | options))
@@ -45,7 +45,7 @@ def main(folder: str, n_trials: str, seconds: str) -> None:
 
     def slow_space(trial: Any) -> dict[str, Any]:
         values = learning_rates(trial)
-        sys.stdout.write(f"{trial.number}\n")
+        sys.stdout.write(f"trial {trial.number}\n")
         sys.stdout.flush()
         time.sleep(float(seconds))
         return values

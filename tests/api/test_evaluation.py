@@ -245,7 +245,7 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
 
 def test_an_output_that_cannot_be_gathered_is_named(tmp_path: Path) -> None:
     class Speaking(Line):
-        def forward(self, input_x: Any, labels: Any = None, labels_2: Any = None) -> Any:
+        def forward(self, input_x: Any, labels: Any = None, **_: Any) -> Any:
             loss, y = super().forward(input_x, labels)
             return {"loss": loss, "logits": y, "words": "some text"}
 
@@ -257,7 +257,7 @@ def test_an_output_that_cannot_be_gathered_is_named(tmp_path: Path) -> None:
 
 def test_a_piece_of_a_batch_of_one_row_is_no_batch(tmp_path: Path) -> None:
     class Bare(Line):
-        def forward(self, input_x: Any, labels: Any = None, labels_2: Any = None) -> Any:
+        def forward(self, input_x: Any, labels: Any = None, **_: Any) -> Any:
             return torch.stack([input_x, input_x], dim=1)
 
     data = LineData(3, names=())

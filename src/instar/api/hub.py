@@ -92,13 +92,13 @@ class Hub(TrainerParts):
 
         message = commit_message or "End of training"
         revision = revision if revision is not None else self.args.hub_revision
-        work = partial(self._publish, name, message, token, revision, private, is_new=repo_id is not None)
+        work = partial(self._upload_output_dir, name, message, token, revision, private, is_new=repo_id is not None)
         if blocking:
             return work()
         self.push_in_progress = PushInProgress()
         return self.push_in_progress.start(work)
 
-    def _publish(
+    def _upload_output_dir(
         self, name: str, message: str, token: str | None, revision: str | None, private: bool | None, *, is_new: bool
     ) -> Any:
         folder = Path(str(self.args.output_dir))

@@ -43,6 +43,7 @@ class Training(Learning):
         self._memory_tracker.start("train")
         args = self.args
         self.is_in_train = True
+        self._hp_search_setup(trial)  # may change the seed, and what the model is made of
         if self.model_init is not None:
             enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
             self.model = self.call_model_init(trial)
@@ -51,7 +52,6 @@ class Training(Learning):
                 self._move_model_to_device(self.model, args.device)
             self.model_wrapped = self.model
         with preparing.prepared(self):
-            self._hp_search_setup(trial)
             checkpoint = self._find_checkpoint(resume_from_checkpoint)
             if checkpoint is not None:
                 self._load_from_checkpoint(checkpoint)
