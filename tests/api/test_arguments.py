@@ -414,6 +414,7 @@ def test_tokens_are_never_written(tmp_path: Path):
         assert "secret" not in text
         assert "HUB_TOKEN" in text
     assert TrainingArguments.from_json_file(tmp_path / "training_args.json").hub_token is None
+    assert "secret" not in repr(WithMore("out", hub_token="secret")), "nor by a subclass that is a dataclass again"
 
 
 def test_dicts_have_plain_values():

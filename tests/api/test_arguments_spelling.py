@@ -1,6 +1,7 @@
 """Old names, unknown names, and the command line."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,6 +141,15 @@ def test_an_old_name_beside_the_new_one():
         pytest.raises(ArgumentError, match=r"evaluation_strategy: means eval_strategy='epoch'.*keep one"),
     ):
         TrainingArguments("out", evaluation_strategy="epoch", eval_strategy="steps")
+
+
+def test_tensorboard_writes_where_the_old_argument_says(tmp_path: Path):
+    from instar.api.callbacks import reporting_callbacks
+
+    with pytest.warns(FutureWarning, match="TENSORBOARD_LOGGING_DIR"):
+        args = TrainingArguments("out", logging_dir=str(tmp_path), report_to="tensorboard")
+    (writer,) = reporting_callbacks(args.report_to, args.logging_dir)
+    assert writer.logging_dir == str(tmp_path)
 
 
 def test_gradient_checkpointing_is_the_old_name_of_activation_checkpointing():

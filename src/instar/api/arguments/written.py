@@ -50,6 +50,11 @@ class Written:
 
     __repr__ = __str__
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Written.__repr__  # type: ignore[method-assign]  # else `dataclass` writes one that shows tokens
+
 
 def _is_hidden(name: str, value: Any) -> bool:
     return name.endswith("_token") and value == f"<{name.upper()}>"

@@ -47,7 +47,7 @@ def default_callbacks(trainer: object) -> list[object]:
     The class of `progress_callback` comes after the user's own.
     """
     args = trainer.args  # type: ignore[attr-defined]
-    found: list[object] = [*DEFAULT_CALLBACKS, *reporting_callbacks(args.report_to)]
+    found: list[object] = [*DEFAULT_CALLBACKS, *reporting_callbacks(args.report_to, getattr(args, "logging_dir", None))]
     if getattr(args, "enable_jit_checkpoint", False):
         preemption = JITCheckpointCallback()
         preemption.set_trainer(trainer)

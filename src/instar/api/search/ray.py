@@ -64,7 +64,7 @@ class RaySearch(SearchBackend):
         )
         if writer is not None:
             trainer.add_callback(writer)
-        scope = os.environ.get("RAY_SCOPE", "last")
+        scope = getattr(trainer.args, "ray_scope", None) or os.environ.get("RAY_SCOPE", "last")
         best = analysis.get_best_trial(metric="objective", mode=direction[:3], scope=scope)
         return best_of(best.trial_id, best.last_result["objective"], best.config, analysis)
 
