@@ -63,7 +63,7 @@ def test_the_size_of_pieces_changes_nothing(name: str, shrunk: Callable, referen
 def test_scores_are_the_same_at_every_batch_size(name: str, reference: Callable) -> None:
     saved = take_up(last(reference(name)))
     corpus = build_corpus(saved.config, print, saved.folder)
-    evaluation = cut_corpus(saved.config, corpus, saved.network.max_length).evaluation
+    evaluation = cut_corpus(saved.config, corpus, saved.network).evaluation
     evaluator = Evaluator(
         network=saved.network,
         task=saved.task,

@@ -164,7 +164,9 @@ def test_the_average_is_what_a_checkpoint_is_used_with(
     train(workshop, "second", f"model={{from: {checkpoint}}}", "tokenizer=null", *frozen, task=task)
     begun = [line for line in read_lines(workshop.folder / "second" / "metrics.jsonl") if line["split"] == "eval"]
     assert begun[-1]["loss"] == pytest.approx(lines[-1]["loss"], rel=1e-5)
-    assert f"model: begins from {checkpoint}, the moving average of its weights" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"model: begins from {checkpoint}; the head is kept: same task" in told
+    assert "tensors are the moving average of its weights (average.safetensors)" in told
 
 
 def test_the_average_of_a_cut_embedding_is_resumed_bit_for_bit(workshop: Workshop) -> None:

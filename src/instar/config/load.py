@@ -46,7 +46,10 @@ def load(path_or_text: Path | str, model: type[T], overrides: Sequence[str] = ()
     adapter = TypeAdapter(model)
     value: T | None = None
     try:
-        value = adapter.validate_json(json.dumps(root.plain()), strict=True)
+        plain = root.plain()
+        if isinstance(plain, dict) and hasattr(model, "respelt"):
+            plain = model.respelt(plain)  # other words for the same
+        value = adapter.validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         problems += problems_of(error.errors(include_url=False), root, shape)
     if problems or value is None:

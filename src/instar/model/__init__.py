@@ -3,10 +3,12 @@
 from instar.model.build import Head, Pooling, ProblemType, build_network
 from instar.model.config import FromConfig, FromFolder, ModelConfig
 from instar.model.cross_entropy import Scores
+from instar.model.load import Crossing
 from instar.model.network import Forward, LoadReport, Network
 from instar.model.speed import use_fast_cpu, use_plain_cpu
 
 __all__ = [
+    "Crossing",
     "Forward",
     "FromConfig",
     "FromFolder",

@@ -14,7 +14,7 @@ from instar.model.dropout import swap_dropout
 from instar.model.gather import gather_last_layer
 from instar.model.heads import OutputHead, classifier_head, default_pooling, language_head
 from instar.model.initialise import initialise
-from instar.model.load import load_model
+from instar.model.load import Crossing, load_model
 from instar.model.network import LoadReport, Network
 from instar.model.packing import notice, pack_model
 
@@ -24,7 +24,7 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 
 
 def build_network(
-    config: FromFolder | FromConfig,
+    config: FromFolder | FromConfig | Crossing,
     *,
     head: Head,
     tokenizer: Vocabulary,
@@ -35,7 +35,8 @@ def build_network(
 ) -> Network:
     """A network on the CPU, in evaluation mode, in float32.
 
-    Weights that the folder does not give are functions of `seed` and their names; `network.loaded` names them.
+    Weights that the folder does not give are functions of `seed` and their names; `network.loaded` names them. A
+    `Crossing` says what of the folder goes on.
     Raises ConfigError, InputMissingError (no folder) or DataError (a folder or tokenizer that does not fit).
     """
     if head == "classify" and not num_labels:
@@ -49,7 +50,8 @@ def build_network(
         initialise(model, seed)
         report = LoadReport()
     else:
-        model, report = load_model(config, head, tokenizer, extra, seed)
+        crossing = config if isinstance(config, Crossing) else Crossing(source=config)
+        model, report = load_model(crossing, head, tokenizer, extra, seed)
     network = _wrap(model, head, pooling)
     network.loaded = report
     return network.eval()

@@ -25,3 +25,12 @@ def model_class(hf_config: Any, head: str) -> Any:
         hf_config.is_decoder = head == "causal_lm"
     chosen = classes[type(hf_config)]
     return chosen[0] if isinstance(chosen, tuple) else chosen
+
+
+def is_causal(model_type: str) -> bool:
+    """True for an architecture that only ever reads forward, like gpt2 and llama: its texts have an end mark alone."""
+    from transformers.models.auto import modeling_auto as auto
+
+    return model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and (
+        model_type not in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    )

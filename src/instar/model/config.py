@@ -1,7 +1,7 @@
 """Where a network comes from: a folder, or a Transformers architecture by name."""
 
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -15,6 +15,10 @@ class FromFolder(Config):
     """Folder to load; of a checkpoint that keeps a moving average of its weights, the average."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Rate of every dropout of the model; default: as saved."""
+    resize_embeddings: Literal["by_token"] | None = None
+    """Take another tokenizer than the folder's: rows are kept by token string, the others begin anew; null: refuse."""
+    with_optimizer: bool = False
+    """A new phase of the same task: the optimizer's moments come along; counters, schedule and data begin anew."""
 
 
 class FromConfig(Config):

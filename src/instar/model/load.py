@@ -1,10 +1,15 @@
 """Models from folders: safetensors and JSON only, no code of the folder's ever runs."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from instar.core.errors import DataError, InputMissingError
 from instar.core.seeds import derive
@@ -12,20 +17,35 @@ from instar.model.architecture import Vocabulary, set_dropout
 from instar.model.classes import model_class
 from instar.model.config import FromFolder
 from instar.model.initialise import initialise
-from instar.model.network import LoadReport
+from instar.model.network import LoadReport, Shape
 from instar.model.quiet import quiet
+from instar.model.resize import resize_by_token
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """A folder whose network goes on as another: with another head, over another vocabulary."""
+
+    source: FromFolder
+    keeps_head: bool = True
+    """False: the head is new, even where the folder's would fit."""
+    rows_V: NDArray[np.int64] | None = None
+    """For each token of the tokenizer its row in the folder's tables, -1 for none; None: the numbers are the same."""
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    """Taken in place of the folder's, by the names that a network gives its parameters."""
 
 
 def load_model(
-    config: FromFolder, head: str, tokenizer: Vocabulary, extra: dict[str, Any], seed: int
+    crossing: Crossing, head: str, tokenizer: Vocabulary, extra: dict[str, Any], seed: int
 ) -> tuple[Any, LoadReport]:
-    """The folder's model with the head asked for, and what was fresh or skipped.
+    """The folder's model with the head asked for, and what came of every tensor.
 
     Raises InputMissingError (no folder, no config.json, no safetensors) or DataError (unreadable, or does not fit).
     """
+    config = crossing.source
     folder = Path(config.path)
     hf_config = _read_config(folder)
-    if tokenizer.vocab_size > hf_config.vocab_size:
+    if crossing.rows_V is None and tokenizer.vocab_size > hf_config.vocab_size:
         raise DataError(
             f"{folder}: the model knows {hf_config.vocab_size} tokens and the tokenizer makes {tokenizer.vocab_size}; "
             "use the tokenizer that was saved with the model"
@@ -50,11 +70,61 @@ def load_model(
     except Exception as error:  # noqa: BLE001  safetensors, JSON and Transformers each raise their own kinds
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"{folder}: the weights cannot be read: {reason}") from None
-    mismatched = {name for name, *_ in info["mismatched_keys"]}
-    fresh = {*info["missing_keys"], *mismatched}
-    _check_backbone(folder, model, fresh)
-    initialise(model, seed, fresh)
-    report = LoadReport(str(folder), tuple(sorted(fresh)), tuple(sorted({*info["unexpected_keys"], *mismatched})))
+    return _crossed(model, _Found.of(folder, info), crossing, tokenizer, seed)
+
+
+@dataclass
+class _Found:
+    """What a folder held for a model."""
+
+    folder: Path
+    fresh: set[str]
+    skipped: set[str]
+    shapes: dict[str, Shape]
+    """Of the folder's tensors, by the folder's names."""
+    mismatched: dict[str, Shape]
+
+    @classmethod
+    def of(cls, folder: Path, info: Mapping[str, Any]) -> "_Found":
+        mismatched = {name: tuple(shape) for name, shape, _ in info["mismatched_keys"]}
+        return cls(
+            folder=folder,
+            fresh={*info["missing_keys"], *mismatched},
+            skipped={*info["unexpected_keys"], *mismatched},
+            shapes=_shapes(folder),
+            mismatched=mismatched,
+        )
+
+
+def _crossed(model: Any, found: _Found, crossing: Crossing, tokenizer: Vocabulary, seed: int) -> tuple[Any, LoadReport]:
+    """The loaded model with its holes filled, as the crossing wants it."""
+    _check_backbone(model, found)
+    taken = _take(model, crossing.weights, found.fresh)
+    if not crossing.keeps_head:
+        head = _head_names(model)
+        found.skipped |= head - found.fresh
+        found.fresh |= head
+    initialise(model, seed, found.fresh)
+    before = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    resized: set[str] = set()
+    if crossing.rows_V is not None:
+        model, tables = resize_by_token(model, crossing.rows_V, tokenizer, seed)
+        resized = tables - found.fresh
+    shapes: dict[str, tuple[Shape | None, Shape | None]] = {
+        name: (None if name in found.fresh else before[name], tuple(parameter.shape))
+        for name, parameter in model.named_parameters()
+    }
+    for name in found.skipped:
+        in_folder = found.mismatched.get(name) or found.shapes.get(name) or before.get(name)
+        shapes[name] = (in_folder, shapes.get(name, (None, None))[1])
+    report = LoadReport(
+        folder=str(found.folder),
+        fresh=tuple(sorted(found.fresh & shapes.keys())),  # not the second name of a tied one
+        skipped=tuple(sorted(found.skipped)),
+        resized=tuple(sorted(resized)),
+        averaged=taken,
+        shapes=shapes,
+    )
     return model, report
 
 
@@ -68,11 +138,8 @@ def _read_config(folder: Path) -> Any:
         raise InputMissingError(f"{folder}: no .safetensors file; other formats are not read, convert the model first")
     if (folder / "adapter_config.json").exists():
         raise DataError(f"{folder}: this is an adapter, not a whole model; merge it into its model first")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        family = values["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: wanted a model's configuration with a model_type; {error!r}") from None
+    values = read_model_config(folder)
+    family = values["model_type"]
     if family not in CONFIG_MAPPING:
         raise DataError(f"{path}: architecture {family!r} is not one of Transformers'")
     kept = {name: value for name, value in values.items() if name != "auto_map" and not name.startswith("_")}
@@ -82,10 +149,66 @@ def _read_config(folder: Path) -> Any:
         raise DataError(f"{path}: {' '.join(str(error).split())[:300]}") from None
 
 
-def _check_backbone(folder: Path, model: Any, fresh: set[str]) -> None:
-    """A head may be new; a body with holes is a damaged folder."""
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """The values of a folder's config.json; DataError where it is damaged or names no `model_type`."""
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        str(values["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: wanted a model's configuration with a model_type; {error!r}") from None
+    return dict(values)
+
+
+def _shapes(folder: Path) -> dict[str, Shape]:
+    """Names and shapes of the model's tensors as the folder has them; only headers are read."""
+    from safetensors import safe_open
+
+    found: dict[str, Shape] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
+    return found
+
+
+def _is_body(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and ".pooler." not in name
+
+
+def _check_backbone(model: Any, found: _Found) -> None:
+    """A head may be new; a body with holes, other shapes or parts too many is a damaged folder."""
     prefix = f"{model.base_model_prefix}."
-    holes = sorted(name for name in fresh if name.startswith(prefix) and ".pooler." not in name)
+    wanted = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+    holes = []
+    for name in sorted(name for name in found.fresh if _is_body(name, prefix)):
+        got = list(found.mismatched[name]) if name in found.mismatched else "nothing"
+        holes.append(f"{name} (wanted {wanted.get(name, 'a tensor')}; got {got})")
+    is_bare = not any(name.startswith(prefix) for name in found.shapes)  # a body saved without a head has no prefix
+    holes += [
+        f"{name} (the architecture has no such tensor; got {list(found.shapes.get(name, ()))})"
+        for name in sorted(found.skipped - set(found.mismatched))
+        if _is_body(prefix + name if is_bare else name, prefix)
+    ]
     if holes:
-        shown = ", ".join(holes[:5]) + (f" and {len(holes) - 5} more" if len(holes) > 5 else "")
-        raise DataError(f"{folder}: the model's body is not whole; missing or of another shape: {shown}")
+        shown = "; ".join(holes[:5]) + (f" and {len(holes) - 5} more" if len(holes) > 5 else "")
+        raise DataError(
+            f"{found.folder}: the model's body is not whole, or config.json is of another architecture: {shown}"
+        )
+
+
+def _head_names(model: Any) -> set[str]:
+    """Parameters of the head alone: not those it shares with the body."""
+    prefix = f"{model.base_model_prefix}."
+    return {name for name, _ in model.named_parameters() if not name.startswith(prefix)}
+
+
+@torch.no_grad()
+def _take(model: Any, weights: Mapping[str, Tensor], but: set[str]) -> int:
+    """Put `weights` in place where names and shapes agree; how many did."""
+    taken = 0
+    for name, parameter in model.named_parameters():
+        given = weights.get(f"model.{name}")
+        if given is not None and name not in but and given.shape == parameter.shape:
+            parameter.copy_(given)
+            taken += 1
+    return taken

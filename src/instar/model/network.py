@@ -4,7 +4,7 @@ Shape letters: T tokens, D documents, L longest document, M read places, H width
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +47,9 @@ class PackedRow(Protocol):
         ...
 
 
+Shape = tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class LoadReport:
     """What came from the folder a network was loaded from, by the names of tensors."""
@@ -55,7 +58,13 @@ class LoadReport:
     fresh: tuple[str, ...] = ()
     """Tensors of the network that the folder does not have: initialised anew."""
     skipped: tuple[str, ...] = ()
-    """Tensors of the folder that the network has no place for, or of another shape."""
+    """Tensors of the folder that the network has no place for, of another shape, or of a head that is not kept."""
+    resized: tuple[str, ...] = ()
+    """Tables that follow another vocabulary: rows of tokens that the folder knows are kept."""
+    averaged: int = 0
+    """Tensors that came from a moving average of the folder's weights."""
+    shapes: Mapping[str, tuple[Shape | None, Shape | None]] = field(default_factory=dict)
+    """(in the folder, in the network) of every tensor named; None: there is none."""
 
 
 class Forward:

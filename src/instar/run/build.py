@@ -1,6 +1,6 @@
 """From a run's config to everything that training needs: the one-way street."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,16 +12,16 @@ from instar.core.errors import ConfigError
 from instar.data.cache import TokenCache
 from instar.data.samples import Samples
 from instar.data.tokenizer import Tokenizer
-from instar.model import Network, build_network
+from instar.model import Crossing, Network, build_network
 from instar.model.config import FromConfig, FromFolder, ModelConfig
 from instar.objective import Objective
+from instar.run.begin import crossing, told
 from instar.run.config import RunConfig, TrainConfig
 from instar.run.corpus import Corpus, Splits
 from instar.run.labels import Labels
 from instar.task import Classify, TaskLike
 from instar.trainer import Runtime, TrainState
 from instar.trainer.average import WeightAverage
-from instar.trainer.snapshot import AVERAGE, take_average
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 _PROBLEMS: Mapping[str, ProblemType] = {
@@ -34,12 +34,24 @@ _SCAN = 1 << 24
 
 
 def make_network(
-    config: RunConfig, tokenizer: Tokenizer, labels: Labels, task: TaskLike, saved: Path | None = None
+    config: RunConfig,
+    tokenizer: Tokenizer,
+    labels: Labels,
+    task: TaskLike,
+    saved: Path | None = None,
+    *,
+    tell: Callable[[str], None] | None = None,
 ) -> Network:
-    """The run's network: new, from the folder it begins from, or from the checkpoint `saved` of the run itself."""
-    model: ModelConfig = config.model
+    """The run's network: new, from the folder it begins from, or from the checkpoint `saved` of the run itself.
+
+    `tell` hears what came of every tensor of a folder that a run begins from.
+    """
+    model: ModelConfig | Crossing = config.model
+    about_head = ""
     if saved is not None:
         model = FromFolder(path=str(saved), dropout=config.model.dropout)
+    elif isinstance(model, FromFolder):
+        model, about_head = crossing(model, tokenizer, labels, task)
     elif isinstance(model, FromConfig) and model.max_length is None and config.data.max_length:
         model = model.model_copy(update={"max_length": config.data.max_length})
     classifies = task.head == "classify"
@@ -52,6 +64,8 @@ def make_network(
         pooling=config.task.pooling if isinstance(config.task, Classify) else None,
         seed=config.seed,
     )
+    for line in told(network.loaded, about_head) if about_head and tell is not None else ():
+        tell(line)
     if classifies and labels.names is not None:
         network.name_labels(labels.names)
     longest = config.data.max_length
@@ -62,20 +76,6 @@ def make_network(
     if config.train.checkpoint_activations:
         network.checkpoint_activations()
     return network
-
-
-def begun_from(network: Network, folder: Path) -> Iterator[str]:
-    """Give a new run the averaged weights of the checkpoint it begins from, if it keeps any; says what was loaded.
-
-    The average is what the checkpoint's scores are of, so it is what a run that begins there goes on from.
-    """
-    averaged = take_average(network, folder)
-    which = f", the moving average of its weights ({AVERAGE})" if averaged else ""
-    yield f"model: begins from {folder}{which}"
-    for what, names in (("new", network.loaded.fresh), ("of the folder not used", network.loaded.skipped)):
-        if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            yield f"model: {len(names)} tensors {what}: {', '.join(names[:5])}{more}"
 
 
 def train_used_rows_only(config: RunConfig, corpus: Corpus, network: Network, task: TaskLike) -> None:

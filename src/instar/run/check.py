@@ -15,12 +15,14 @@ from instar.data import Batch
 from instar.data.samples import Samples
 from instar.data.stream import Stream
 from instar.data.tokenizer import Tokenizer
+from instar.run.begin import go_on_from_past
 from instar.run.build import make_network, make_state
 from instar.run.capped import capped
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
 from instar.run.folder import run_folder
 from instar.run.prepare import make_stream, set_up_cpu
+from instar.run.rates import RateCurve
 from instar.task import Moment
 from instar.trainer import Callbacks, PackedSteps, Runtime, StepLimits, TrainState, optimizer_step
 
@@ -40,16 +42,21 @@ class Checked:
     state: TrainState
     stream: Stream
     runtime: Runtime
+    begins: tuple[str, ...]
+    """What comes of the tensors of the folder that the run begins from, a line each."""
 
 
-def check(run_file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def check(run_file: Path, overrides: Sequence[str] = (), *, picture: Path | None = None) -> dict[str, Any]:
     """What the run would be made of: samples with inputs and targets, sizes, and estimates of memory and time.
 
     Builds the tokenizer and the token cache, which the run then uses; makes two steps of a network that
-    is thrown away, to time them; writes nothing into the run folder.
+    is thrown away, to time them; writes nothing into the run folder. `picture` is a file for the learning rates.
     """
     config = load(run_file, RunConfig, overrides).value
     checked = _put_together(config)
+    rates = RateCurve.of(config, checked.state)
+    if picture is not None:
+        rates.draw(picture)
     first = next(checked.stream.steps(start=0))
     samples = list(_samples(checked, first))
     seconds = _seconds_per_step(checked)
@@ -58,7 +65,10 @@ def check(run_file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "run": str(run_folder(run_file, config, None).path),
         "task": config.task.kind,
+        "begins": list(checked.begins),
         "samples": samples,
+        "rates": rates.sketched(),
+        "first_rate": rates.after.values[0],
         "parameters": num_parameters,
         "vocabulary": checked.corpus.tokenizer.vocab_size,
         "data": {name: split.report for name, split in _named(checked.splits)},
@@ -81,11 +91,21 @@ def _put_together(config: RunConfig) -> Checked:
     set_up_cpu(config, runtime)
     corpus = build_corpus(config, Console(stderr=True, highlight=False).print)
     task = config.task.build(corpus.tokenizer)
-    network = make_network(config, corpus.tokenizer, corpus.labels, task)
-    splits = cut_corpus(config, corpus, network.max_length)
+    told: list[str] = []
+    network = make_network(config, corpus.tokenizer, corpus.labels, task, tell=told.append)
+    splits = cut_corpus(config, corpus, network)
     state = make_state(config, splits, network, task, runtime)
+    go_on_from_past(config, state, None, told.append)
     stream = make_stream(config, splits.train)
-    return Checked(config=config, corpus=corpus, splits=splits, state=state, stream=stream, runtime=runtime)
+    return Checked(
+        config=config,
+        corpus=corpus,
+        splits=splits,
+        state=state,
+        stream=stream,
+        runtime=runtime,
+        begins=tuple(told),
+    )
 
 
 def _named(splits: Splits) -> Iterator[tuple[str, Samples]]:
@@ -153,6 +173,7 @@ def _memory(checked: Checked, tokens_per_step: int) -> float:
 
 def describe(found: dict[str, Any]) -> Iterator[str]:
     """The same for a person: samples with inputs and targets side by side, then figures."""
+    yield from found["begins"]
     for sample in found["samples"]:
         yield from _described(sample)
     for name, report in found["data"].items():
@@ -162,6 +183,8 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
         f"{found['parameters']:,} parameters; {found['steps']:,} steps of about {found['tokens_per_step']:,} tokens "
         f"({found['epochs']} epochs) on {found['device']}"
     )
+    yield "learning rate:"
+    yield from found["rates"]
     yield from found["capped"]
     yield f"memory about {found['memory_gb']} GB"
     yield f"a checkpoint {found['checkpoint_gb']} GB; free on the disk {found['free_disk_gb']} GB"

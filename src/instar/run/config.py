@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,7 +17,7 @@ from instar.metric import score_names
 from instar.model.config import FromFolder, ModelConfig
 from instar.objective import Hard, Term
 from instar.optim import AdamW, Optimizer
-from instar.optim.schedule import Schedule, WarmupStableDecay
+from instar.optim.schedule import SPELLINGS, Continued, Rewarm, Schedule, WarmupStableDecay
 from instar.task import Task
 from instar.trainer.callbacks.early_stop import EarlyStopping
 from instar.trainer.callbacks.non_finite import OnNonFinite
@@ -117,6 +117,31 @@ class RunConfig(Config):
     """What to learn from, and what to be scored on."""
     train: TrainConfig
     """How."""
+
+    @classmethod
+    def respelt(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """A run file's plain values with other words for the same in their usual spelling.
+
+        `switch_training: true`, as the trainer that instar grew from says it, is model.with_optimizer.
+        """
+        train, model = given.get("train"), given.get("model")
+        switches = [part.pop("switch_training", None) for part in (given, train) if isinstance(part, dict)]
+        if True in switches and isinstance(model, dict):
+            model["with_optimizer"] = True
+        schedule = train.get("schedule") if isinstance(train, dict) else None
+        if isinstance(schedule, dict) and str(schedule.get("kind")) in SPELLINGS:
+            schedule["kind"] = SPELLINGS[schedule["kind"]]
+        return given
+
+    @model_validator(mode="after")
+    def _has_a_past(self) -> "RunConfig":
+        schedule = self.train.schedule
+        starts = (isinstance(schedule, Rewarm) and schedule.start is None) or isinstance(schedule, Continued)
+        if starts and not isinstance(self.model, FromFolder):
+            raise KeyFaults(
+                [f"train.schedule: {schedule.kind} goes on from a checkpoint; set model: {{from: CHECKPOINT}}"]
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_a_tokenizer(self) -> "RunConfig":

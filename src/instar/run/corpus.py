@@ -16,7 +16,9 @@ from instar.data.config import DataConfig, Split
 from instar.data.fingerprint import source_fingerprint
 from instar.data.samples import Cut, Samples
 from instar.data.source import Source, Text
-from instar.data.tokenizer import Tokenizer, TokenizerConfig, build_tokenizer
+from instar.data.tokenizer import Layout, Tokenizer, TokenizerConfig, build_tokenizer
+from instar.model import Network
+from instar.model.classes import is_causal
 from instar.model.config import FromFolder
 from instar.run.config import RunConfig
 from instar.run.labels import Labels
@@ -82,9 +84,9 @@ def known_labels(config: RunConfig) -> tuple[str, ...] | None:
     return config.task.labels if isinstance(config.task, Classify) else None
 
 
-def cut_corpus(config: RunConfig, corpus: Corpus, max_length: int | None) -> Splits:
-    """The samples of each split; `max_length` is what the model takes, where the run does not say less."""
-    cut = cut_of(config, max_length)
+def cut_corpus(config: RunConfig, corpus: Corpus, network: Network) -> Splits:
+    """The samples of each split, no longer than the network takes."""
+    cut = cut_of(config, network)
 
     def samples(cache: TokenCache | None) -> Samples | None:
         return None if cache is None else Samples(cache, corpus.tokenizer, cut)
@@ -106,11 +108,17 @@ def _split(train: Samples, split: Split, source: Source) -> tuple[Samples, Sampl
         raise DataError(f"data.eval: {source.files()[0]}: {error}{hint}") from error
 
 
-def cut_of(config: RunConfig, max_length: int | None) -> Cut:
-    """How the run cuts documents into samples; `max_length` is what the model takes."""
+def layout_of(config: RunConfig, network: Network) -> Layout:
+    """Special tokens round a text: a causal network has only ever seen one at the end."""
+    reads_forward = isinstance(config.task, CausalLM) or is_causal(network.model.config.model_type)
+    return "decoder" if reads_forward else "encoder"
+
+
+def cut_of(config: RunConfig, network: Network) -> Cut:
+    """How the run cuts documents into samples."""
     return Cut(
-        layout="decoder" if isinstance(config.task, CausalLM) else "encoder",
-        max_length=config.data.max_length or max_length,
+        layout=layout_of(config, network),
+        max_length=config.data.max_length or network.max_length,
         too_long=config.data.too_long,
         overlap=config.data.overlap,
     )
@@ -138,7 +146,7 @@ def left_out(corpus: Corpus, splits: Splits) -> Iterator[str]:
 def _tokenizer(config: RunConfig, tell: Tell) -> Tokenizer:
     if config.tokenizer is not None:
         tokenizer = learnt_tokenizer(config.tokenizer, config.data, tell)
-        if isinstance(config.model, FromFolder):
+        if isinstance(config.model, FromFolder) and config.model.resize_embeddings is None:
             _must_be_the_models(tokenizer, Path(config.model.path))
         return tokenizer
     if not isinstance(config.model, FromFolder):
@@ -162,7 +170,8 @@ def _must_be_the_models(tokenizer: Tokenizer, folder: Path) -> None:
     if saved.fingerprint != tokenizer.fingerprint:
         raise DataError(
             f"tokenizer: makes {tokenizer.vocab_size} tokens, and the model of {folder} was trained with another one, "
-            f"which makes {saved.vocab_size}; their ids mean other tokens, so set tokenizer: null for the model's own"
+            f"which makes {saved.vocab_size}; their ids mean other tokens, so set tokenizer: null for the model's own, "
+            "or model.resize_embeddings: by_token to keep the rows of the tokens that both have"
         )
 
 

@@ -80,4 +80,4 @@ def _cached(saved: Saved, source: Source, known: tuple[str, ...] | None) -> Toke
 
 
 def _samples(saved: Saved, cache: TokenCache) -> Samples:
-    return Samples(cache, saved.tokenizer, cut_of(saved.config, saved.network.max_length))
+    return Samples(cache, saved.tokenizer, cut_of(saved.config, saved.network))

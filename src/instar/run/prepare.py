@@ -21,7 +21,8 @@ from instar.inference.evaluate import Evaluator
 from instar.inference.preview import Preview
 from instar.model.config import FromFolder
 from instar.model.speed import use_fast_cpu
-from instar.run.build import begun_from, make_network, make_state, train_used_rows_only
+from instar.run.begin import go_on_from_past
+from instar.run.build import make_network, make_state, train_used_rows_only
 from instar.run.capped import capped
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus, left_out
@@ -72,15 +73,14 @@ def prepare(
     set_up_cpu(config, runtime)
     corpus = build_corpus(config, console.print, start)
     task = config.task.build(corpus.tokenizer)
-    network = make_network(config, corpus.tokenizer, corpus.labels, task, start)
-    if start is None and isinstance(config.model, FromFolder):
-        for line in begun_from(network, Path(config.model.path)):
-            console.print(line, soft_wrap=True)
+    tell = partial(console.print, soft_wrap=True)
+    network = make_network(config, corpus.tokenizer, corpus.labels, task, start, tell=tell)
     train_used_rows_only(config, corpus, network, task)
-    splits = cut_corpus(config, corpus, network.max_length)
+    splits = cut_corpus(config, corpus, network)
     state = make_state(config, splits, network, task, runtime)
+    go_on_from_past(config, state, start, tell)
     for line in (*left_out(corpus, splits), *capped(config, splits.train, state.totals)):
-        console.print(line, soft_wrap=True)
+        tell(line)
     parts = Parts(config=config, folder=folder, corpus=corpus, splits=splits, state=state, runtime=runtime)
     callbacks = parts.callbacks(console, extra)
     if splits.evaluation is None and config.train.eval_every is not None:

@@ -12,9 +12,10 @@ from torch import Tensor
 from instar.checkpoint.lineage import STATE, parent_reference
 from instar.checkpoint.tensors import read_tensors, write_tensors
 from instar.checkpoint.values import read_json, write_json
+from instar.config import Config
 from instar.core.errors import CheckpointError, NonFiniteError
 from instar.model import Network
-from instar.model.compact import used_tables, whole_tables
+from instar.model.compact import CompactEmbedding, used_tables, whole_tables
 from instar.trainer.average import WeightAverage
 from instar.trainer.callback import Callback
 from instar.trainer.parallel.parts import local, part_of
@@ -76,6 +77,9 @@ class Snapshot:
         record = {
             "step": state.step,
             "counters": asdict(state.counters),
+            "lr": state.optimizer.param_groups[0]["lr"],
+            "totals": dict(state.totals),
+            "schedule": state.schedule.model_dump(mode="json") if isinstance(state.schedule, Config) else None,
             "task": state.task.state_dict(),
             "callbacks": callbacks,
             "scaler": state.scaler.state_dict(),
@@ -129,6 +133,19 @@ def take_average(network: Network, folder: Path) -> int:
                 parameter.copy_(averaged[name])
                 taken += 1
     return taken
+
+
+def take_optimizer(state: TrainState, folder: Path) -> tuple[str, ...]:
+    """Give a run the optimizer's state that a checkpoint of another run keeps; names of parameters that begin anew.
+
+    A table that is cut down to the rows in use begins anew: its rows are of other data. CheckpointError if the state
+    is of other parameters, or of another optimizer's kind.
+    """
+    tables = {name for name, module in state.network.named_modules() if isinstance(module, CompactEmbedding)}
+    saved = read_tensors(folder / OPTIMIZER)
+    anew = {key for key in saved if key.partition("::")[0].removesuffix(".weight") in tables}
+    _load_optimizer(state.optimizer, {key: value for key, value in saved.items() if key not in anew}, folder)
+    return tuple(sorted({key.partition("::")[0] for key in anew}))
 
 
 def refuse_non_finite(state: TrainState, runtime: Runtime) -> None:

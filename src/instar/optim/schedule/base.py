@@ -1,7 +1,7 @@
 """What every learning-rate schedule is given, and how it may be warmed up."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -20,7 +20,23 @@ def share(span: float | Budget, totals: Mapping[str, float]) -> float:
     return span
 
 
-class Warmed(Config):
+class Rates(Config):
+    """Base of all schedules: a factor of the peak rate for each step."""
+
+    def factor(self, before: float, after: float, totals: Mapping[str, float]) -> float:
+        """What the peak rate is multiplied by.
+
+        `before` and `after` are the shares of the budget spent when the step starts and ends.
+        """
+        raise NotImplementedError
+
+    def decay_begins(self, totals: Mapping[str, float]) -> float | None:
+        """Share of the budget after which the rate only falls to its end: a run can go on from there; None: nowhere."""
+        del totals
+        return None
+
+
+class Warmed(Rates):
     """Base of schedules: the factor climbs linearly to 1 over the warm-up, then follows the shape.
 
     The first step already moves: warm-up counts the step that is being made.
@@ -30,15 +46,15 @@ class Warmed(Config):
     """Linear climb from zero: a fraction of the budget, or an amount with a unit."""
 
     def factor(self, before: float, after: float, totals: Mapping[str, float]) -> float:
-        """What the peak rate is multiplied by, at most 1.
-
-        `before` and `after` are the shares of the budget spent when the step starts and ends.
-        """
         warmup = share(self.warmup, totals)
         if before < warmup:
             return min(1.0, after / warmup)
         return self.shape((before - warmup) / max(1.0 - warmup, 1e-12), totals)
 
     def shape(self, progress: float, totals: Mapping[str, float]) -> float:
-        """The factor after warm-up; `progress` runs from 0 to 1."""
+        """The factor after warm-up, at most 1; `progress` runs from 0 to 1."""
         raise NotImplementedError
+
+    def without_warmup(self) -> Self:
+        """The same from its peak on."""
+        return self.model_copy(update={"warmup": 0.0})

@@ -1,7 +1,7 @@
 """One over the square root of time (Vaswani et al. 2017)."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
 from instar.optim.schedule.base import Span, Warmed, share
 
@@ -21,3 +21,6 @@ class InverseSqrt(Warmed):
         if scale == 0:
             scale = 1.0 / totals["steps"]
         return float((scale / (scale + progress * (1 - warmup))) ** 0.5)
+
+    def without_warmup(self) -> Self:
+        return self.model_copy(update={"warmup": 0.0, "timescale": self.timescale or self.warmup})

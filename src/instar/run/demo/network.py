@@ -85,7 +85,7 @@ def untrained(stage: Stage) -> Subject:
         network=network,
         runtime=runtime,
     )
-    return Subject(saved=saved, corpus=corpus, splits=cut_corpus(config, corpus, network.max_length))
+    return Subject(saved=saved, corpus=corpus, splits=cut_corpus(config, corpus, network))
 
 
 def texts_of(samples: Samples, cache: TokenCache, documents: list[str]) -> list[str]:

@@ -16,7 +16,9 @@ MOST_FAILURES = 3
 
 
 class Checkpoint(Callback):
-    """Publishes a checkpoint when due and when the run ends; keeps the last few and the best.
+    """Publishes a checkpoint when due, before the rate begins to fall, and when the run ends.
+
+    Keeps the last few, the best, and the one before the fall: from there a longer run goes on at the peak rate.
 
     A save that fails for the disk is told and tried again when next due; the third failure in a
     row ends the run. The checkpoint before stays whole.
@@ -40,7 +42,12 @@ class Checkpoint(Callback):
         self.warn = warn
         self.best: float = worst(best_metric)
         self.best_step: int | None = None
+        self.peak_steps: list[int] = []
+        self._is_before_fall = False
         self._failures = 0
+
+    def fit_started(self, state: TrainState) -> None:
+        self._is_before_fall = is_before_fall(state)
 
     def evaluated(self, state: TrainState, scores: Mapping[str, Any]) -> None:
         value = scores.get(self.best_metric)
@@ -49,7 +56,10 @@ class Checkpoint(Callback):
 
     def step_ended(self, state: TrainState, result: StepResult) -> None:
         is_due = self.due.after(state, state.counters.samples - len(result.samples_D))
-        if is_due or state.is_done() or self.best_step == state.step:
+        if self._is_before_fall and not is_before_fall(state):
+            self.peak_steps.append(state.step)
+        self._is_before_fall = is_before_fall(state)
+        if is_due or state.is_done() or state.step in (self.best_step, *self.peak_steps):
             self.save(state)
 
     def save(self, state: TrainState) -> None:
@@ -72,15 +82,22 @@ class Checkpoint(Callback):
     def _publish(self, folder: Path, write: Callable[[Path], None]) -> DiskError | None:
         try:
             protocol.publish(folder, write)
-            kept = [] if self.best_step is None else [self.run.checkpoint(self.best_step)]
+            kept = [self.run.checkpoint(step) for step in (self.best_step, *self.peak_steps) if step is not None]
             protocol.rotate(self.run, self.keep_last, kept)
         except DiskError as error:
             return error
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": None if self.best_step is None else self.best, "best_step": self.best_step}
+        best = None if self.best_step is None else self.best
+        return {"best": best, "best_step": self.best_step, "peak_steps": self.peak_steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best_step = state["best_step"]
+        self.best_step, self.peak_steps = state["best_step"], list(state.get("peak_steps", ()))
         self.best = worst(self.best_metric) if state["best"] is None else state["best"]
+
+
+def is_before_fall(state: TrainState) -> bool:
+    """True while the step to come is made before the rate falls to its end; False where it never does."""
+    begins = state.schedule.decay_begins(state.totals)
+    return begins is not None and state.progress() < begins - 1e-9
