@@ -155,6 +155,18 @@ def test_lomo_is_gradient_descent_and_keeps_no_gradients() -> None:
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*weights, strict=True))
 
 
+@pytest.mark.parametrize("name", ["lomo", "galore_adamw_layerwise"])
+def test_a_later_optimizer_ends_an_earlier_one(name: str) -> None:
+    model = Small()
+    optimizer_of(model, arguments(name))
+    kept = optimizer_of(model, arguments("sgd"))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    loss_of(model, 0).backward()
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    kept.step()
+    assert not torch.equal(before[0], model.embed.weight)
+
+
 @pytest.mark.parametrize("name", ["lomo", "adalomo", "galore_adamw_layerwise"])
 @pytest.mark.parametrize(
     ("given", "kind", "said"),

@@ -8,9 +8,13 @@ With them a backward pass is the update. Whoever runs the step therefore
 - still calls `step()` and `zero_grad()`, which end the step and count it.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
+
+_CLAIM = "_updated_in_backward"
 
 
 @runtime_checkable
@@ -21,6 +25,23 @@ class UpdatesInBackward(Protocol):
     """True."""
 
 
-def updates_in_backward(optimizer: torch.optim.Optimizer) -> bool:
+def updates_in_backward(optimizer: torch.optim.Optimizer | None) -> bool:
     """Whether a backward pass is the update already."""
     return isinstance(optimizer, UpdatesInBackward) and optimizer.updates_in_backward
+
+
+def claim(parameters: Iterable[Tensor], update: Callable[[Tensor], None]) -> None:
+    """Call `update` with each of these parameters as soon as its gradient is whole; ends every earlier claim on it."""
+    for parameter in parameters:
+        release([parameter])
+        handle = parameter.register_post_accumulate_grad_hook(update)  # type: ignore[no-untyped-call]
+        setattr(parameter, _CLAIM, handle)
+
+
+def release(parameters: Iterable[Tensor]) -> None:
+    """End the claims on these parameters: a backward pass leaves them alone."""
+    for parameter in parameters:
+        handle = getattr(parameter, _CLAIM, None)
+        if handle is not None:
+            handle.remove()
+            delattr(parameter, _CLAIM)

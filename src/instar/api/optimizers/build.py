@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from instar.optim.in_backward import release
+
 
 def is_optimizer_factory(candidate: Any) -> bool:
     """True for what is not an optimizer class: it is made first, and then called with the model."""
@@ -19,9 +21,11 @@ def build_optimizer(
     """The optimizer that `optimizer_class_and_kwargs`, or a user's `optimizer_cls_and_kwargs`, describes.
 
     `groups` are those of `parameter_groups`, unless `kwargs` brings its own as `params` (GaLore), the model itself
-    (LOMO), or one optimizer for each parameter as `optimizer_dict`. A factory is called with the model.
+    (LOMO), or one optimizer for each parameter as `optimizer_dict`. A factory is called with the model. An earlier
+    optimizer that updated these parameters in the backward pass no longer does.
     """
     rest = dict(kwargs)
+    release(model.parameters())
     if is_optimizer_factory(found):
         made: torch.optim.Optimizer = found()(model, **rest)
         return made

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from instar.optim.in_backward import claim
+
 
 class Layerwise(torch.optim.Optimizer):
     """Steps each parameter in its own backward hook and frees the gradient, with the groups and the state of one.
@@ -27,7 +29,7 @@ class Layerwise(torch.optim.Optimizer):
             for parameter in group["params"]:
                 inner = base([{**_shared(group), "params": [parameter]}], **kwargs)
                 self._base[parameter] = (inner, number)
-                parameter.register_post_accumulate_grad_hook(self._update)
+        claim(self._base, self._update)
         self._share()
 
     def _share(self) -> None:

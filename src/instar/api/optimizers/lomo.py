@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.api.optimizers.recipe import Recipe, Request
+from instar.optim.in_backward import claim
 
 _MOMENTS = ("exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col")
 
@@ -43,9 +44,7 @@ class _Updating(torch.optim.Optimizer):
     def _begin(self, model: nn.Module) -> None:
         self.model = model
         self.step_num = 1
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(self.grad_func)  # type: ignore[no-untyped-call]
+        claim((parameter for parameter in model.parameters() if parameter.requires_grad), self.grad_func)
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Count the step that the backward pass was."""
