@@ -1,5 +1,6 @@
 """Hide most what the model says worst: chances that it rewrites itself, within an exact budget."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from instar.core import seeds
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
 from instar.masking.base import ReadChances
-from instar.masking.chances import Chances, Share, values_of
+from instar.masking.chances import DECILES, Chances, Share, tallied, values_of
 from instar.masking.draws import documents_of, maskable_places, token_draws
 from instar.masking.weighted import Bounds, Per, choose_weighted
 
@@ -54,10 +55,16 @@ class AdaptivePolicy:
     def __init__(self, config: Adaptive) -> None:
         self.config = config
         self.read: ReadChances | None = None
+        self.wait: Callable[[int], None] | None = None
+        """Called before a step reads what others wrote."""
+        self.tally = np.zeros((2, DECILES), dtype=np.int64)
+        """Tokens, and hidden tokens, by tenths of the values, of the newest step."""
 
     def choose(self, batch: Batch, rate: float, key: int, step: int = 0) -> NDArray[np.int64]:
         """Places to hide, ascending."""
         config = self.config
+        if self.wait is not None:
+            self.wait(step)
         places_P = maskable_places(batch)
         values_P = values_of(batch, places_P, self.read, config.prior, step)
         if config.shuffled:
@@ -66,7 +73,11 @@ class AdaptivePolicy:
         if config.lower_case != 1 and batch.lower_T is not None:
             weight_P = np.where(batch.lower_T.numpy()[places_P], weight_P * config.lower_case, weight_P)
         bounds = Bounds(floor=config.floor, ceiling=config.ceiling, uniform=config.uniform)
-        return choose_weighted(batch, places_P, weight_P, rate, key, per=config.per, bounds=bounds)
+        places_M = choose_weighted(batch, places_P, weight_P, rate, key, per=config.per, bounds=bounds)
+        is_chosen_T = np.zeros(batch.num_tokens, dtype=np.bool_)
+        is_chosen_T[places_M] = True
+        self.tally = tallied(values_P, is_chosen_T[places_P])
+        return places_M
 
 
 def _dealt(batch: Batch, places_P: NDArray[np.int64], values_P: NDArray[np.float64], key: int) -> NDArray[np.float64]:

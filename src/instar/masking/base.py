@@ -38,21 +38,19 @@ class MaskingLike(Protocol):
 
 @dataclass(frozen=True)
 class Chosen:
-    """The places of one training step whose predictions are to be learnt from; all of its ranks'."""
+    """The places that one training step predicts, over all its ranks, in order."""
 
     step: int
-    place_M: Ints
-    """Number of each among all the places of the step that are predicted."""
     document_M: Ints
     """Number of the document in the step; says which rank predicts it."""
     ids_M: Ints
     """The right token."""
+    is_written_M: NDArray[np.bool_]
+    """Whether the prediction is to be learnt from."""
     spans: Spans | None
-    """Where its characters lie; None: the batch did not say."""
-    num_places: int
-    """All places that are predicted in the step."""
-    num_tokens: int
-    """Tokens that might have been hidden."""
+    """Where the tokens' characters lie; None: the batch did not say."""
+    num_maskable: int
+    """Tokens that might have been chosen."""
 
 
 ReadChances = Callable[[Spans, int], NDArray[np.float64]]

@@ -1,5 +1,6 @@
 """The rule that adaptive masking began with: scaled chances, cut at 1, and a coin for each token."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from instar.core import seeds
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
 from instar.masking.base import ReadChances
-from instar.masking.chances import Chances, Share, values_of
+from instar.masking.chances import DECILES, Chances, Share, tallied, values_of
 from instar.masking.draws import document_draws, documents_of, maskable_places, token_draws
 
 _NOTHING = 0.5
@@ -38,9 +39,15 @@ class BernoulliPolicy:
     def __init__(self, config: Bernoulli) -> None:
         self.config = config
         self.read: ReadChances | None = None
+        self.wait: Callable[[int], None] | None = None
+        """Called before a step reads what others wrote."""
+        self.tally = np.zeros((2, DECILES), dtype=np.int64)
+        """Tokens, and hidden tokens, by tenths of the values, of the newest step."""
 
     def choose(self, batch: Batch, rate: float, key: int, step: int = 0) -> NDArray[np.int64]:
         """Places to hide, ascending."""
+        if self.wait is not None:
+            self.wait(step)
         places_P = maskable_places(batch)
         if len(places_P) == 0:
             return places_P
@@ -53,4 +60,6 @@ class BernoulliPolicy:
         chance_P = np.clip(values_P * rate / np.where(mean_D == 0, 1.0, mean_D)[document_P], 0.0, 1.0)
         follows_D = document_draws(batch, seeds.derive(key, "adaptive samples")) < self.config.adaptive_samples
         chance_P = np.where(follows_D[document_P], chance_P, rate)
-        return places_P[token_draws(batch, places_P, key) < chance_P]
+        chosen_P = token_draws(batch, places_P, key) < chance_P
+        self.tally = tallied(values_P, chosen_P)
+        return places_P[chosen_P]

@@ -18,6 +18,7 @@ from instar.masking.statistic import StatisticName
 
 Floats = NDArray[np.float64]
 Share = Annotated[float, Field(ge=0, le=1)]
+DECILES = 10
 DECAY_STEPS = 100
 """Steps of which `decay` says how much is forgotten."""
 
@@ -71,3 +72,10 @@ def values_of(batch: Batch, places_P: NDArray[np.int64], read: ReadChances | Non
         return np.full(len(places_P), prior)
     values_P = read(spans, step)[places_P]  # the whole row lies in one piece
     return np.where(np.isnan(values_P), prior, values_P)
+
+
+def tallied(values_P: Floats, is_chosen_P: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(2, DECILES) how many places, and how many chosen ones, have a value in each tenth of 0 to 1."""
+    tenth_P = np.minimum((values_P * DECILES).astype(np.int64), DECILES - 1)
+    chosen = np.bincount(tenth_P[is_chosen_P], minlength=DECILES)
+    return np.stack([np.bincount(tenth_P, minlength=DECILES), chosen])

@@ -133,6 +133,8 @@ def read(folder: Path, rank: int, start: int, end: int | None) -> Iterator[Recor
     for segment in segments(folder):
         if segment.rank != rank or segment.start + segment.num_bytes <= start:
             continue
+        if end is not None and at >= end:
+            break
         if segment.start > at:
             raise CheckpointError(f"{segment.path}: what lies before it, from byte {at:,} on, is missing")
         with segment.path.open("rb") as file:

@@ -1,6 +1,6 @@
 """Hide most the kinds of token that the model says worst, wherever they stand."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -47,10 +47,13 @@ class TypeAveragePolicy:
         self.config = config
         self.average_V = np.full(vocab_size, np.log(max(2, vocab_size)), dtype=np.float32)
         """Nats; what was never measured is as hard as a guess."""
+        self.wait: Callable[[int], None] | None = None
+        """Called before a step reads what others wrote."""
 
     def choose(self, batch: Batch, rate: float, key: int, step: int = 0) -> NDArray[np.int64]:
         """Places to hide, ascending."""
-        del step
+        if self.wait is not None:
+            self.wait(step)
         config = self.config
         places_P = maskable_places(batch)
         weight_P = self.average_V[batch.ids_T.numpy()[places_P]].astype(np.float64) ** (1 / config.temperature)

@@ -49,7 +49,9 @@ class Hard(Config):
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Share of this term in the sum."""
 
-    def __call__(self, said: Forward, target_M: Tensor) -> Outcome:
-        """Sums over the targets."""
+    def __call__(self, said: Forward, target_M: Tensor, weight_M: Tensor | None = None) -> Outcome:
+        """Sums over the targets, each times its weight where there are weights."""
         judged = judge(said, target_M)
-        return Outcome(judged.loss_M.sum(), judged.correct_M.detach().sum())
+        total = judged.loss_M.sum() if weight_M is None else (judged.loss_M * weight_M).sum()
+        correct_M = judged.correct_M.detach()
+        return Outcome(total, correct_M.sum(), judged.loss_M.detach(), correct_M)

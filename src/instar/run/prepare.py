@@ -16,7 +16,7 @@ from rich.console import Console
 
 from instar.core.rundir import RunFolder
 from instar.data.samples import Samples
-from instar.data.stream import Stream
+from instar.data.stream import SampleSet, Stream
 from instar.inference.evaluate import Evaluator
 from instar.inference.preview import Preview
 from instar.model.config import FromFolder
@@ -27,6 +27,7 @@ from instar.run.capped import capped
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus, left_out
 from instar.run.folder import run_hash
+from instar.run.masking import Learning, learning
 from instar.trainer import Callback, Callbacks, PackedSteps, Runtime, StepLimits, TrainState, fit
 from instar.trainer.callbacks.checkpoint import Checkpoint
 from instar.trainer.callbacks.early_stop import EarlyStop
@@ -81,14 +82,18 @@ def prepare(
     go_on_from_past(config, state, start, tell)
     for line in (*left_out(corpus, splits), *capped(config, splits.train, state.totals)):
         tell(line)
-    parts = Parts(config=config, folder=folder, corpus=corpus, splits=splits, state=state, runtime=runtime)
+    learns = learning(config, folder, corpus, splits.train, state=state, runtime=runtime, tell=tell)
+    parts = Parts(
+        config=config, folder=folder, corpus=corpus, splits=splits, state=state, runtime=runtime, learns=learns
+    )
     callbacks = parts.callbacks(console, extra)
     if splits.evaluation is None and config.train.eval_every is not None:
         console.print("train.eval_every: there is no data.eval, so nothing is evaluated")
     if start is not None:
         parts.snapshot(callbacks).restore(start)
     steps = PackedSteps(
-        stream=make_stream(config, splits.train),
+        stream=make_stream(config, splits.train, learns.samples),
+        seen=learns.seen,
         runtime=runtime,
         micro_tokens=config.train.micro_tokens,
         ahead=config.train.prefetch,
@@ -97,12 +102,15 @@ def prepare(
     return Run(state=state, steps=steps, callbacks=callbacks, runtime=runtime, limits=limits)
 
 
-def make_stream(config: RunConfig, train: Samples) -> Stream:
-    """The run's optimizer steps, ending exactly where a budget of samples or epochs ends."""
+def make_stream(config: RunConfig, train: Samples, told: SampleSet | None = None) -> Stream:
+    """The run's optimizer steps, ending exactly where a budget of samples or epochs ends.
+
+    `told` gives the same samples and says more of them.
+    """
     budget = config.train.budget
     per_unit = {"samples": 1, "epochs": len(train)}.get(budget.unit)
     return Stream(
-        train,
+        train if told is None else told,
         seed=config.seed,
         batch_tokens=config.train.batch_tokens,
         batch_samples=config.train.batch_samples,
@@ -128,6 +136,7 @@ class Parts:
     splits: Splits
     state: TrainState
     runtime: Runtime
+    learns: Learning
 
     def callbacks(self, console: Console, extra: Sequence[Callback]) -> Callbacks:
         """The run's callbacks in the order that events reach them."""
@@ -135,12 +144,14 @@ class Parts:
         held: list[Callbacks] = []  # the checkpoint saves the state of all callbacks, itself among them
 
         def capture() -> Callable[[Path], None]:
+            self.learns.settle()
             return self.snapshot(held[0]).capture()
 
         chosen: list[Callback] = [
             Signals(runtime),
             NonFinite(train.on_non_finite, runtime),
             Log(self.folder.metrics, train.log_every, runtime, counts_correct=self.corpus.labels.kind != "number"),
+            *self.learns.callbacks,
         ]
         if self.splits.evaluation is not None:
             chosen.append(Evaluate(self._evaluate, Due(train.eval_every, runtime)))

@@ -17,8 +17,10 @@ from instar.config import Config
 from instar.core.errors import ConfigError, DataError
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
-from instar.masking import Masking, Uniform
-from instar.masking.draws import maskable_places, token_draws
+from instar.masking import Masking, Policy, Uniform
+from instar.masking.base import Chosen
+from instar.masking.chances import spans_of
+from instar.masking.draws import documents_of, maskable_places, token_draws
 from instar.task.base import Answer, FixedTask, HeadName, Moment
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -79,7 +81,8 @@ class MaskedLM(Config):
         """The task on this vocabulary; ConfigError if the tokenizer has no mask token."""
         if tokenizer.mask_id is None:
             raise ConfigError(["task.kind: mlm needs a tokenizer with a mask token; this one has none"])
-        return MaskedLMTask(self, tokenizer.mask_id, tokenizer.vocab_size, tokenizer.special_ids)
+        policy = self.masking.build(tokenizer)
+        return MaskedLMTask(self, tokenizer.mask_id, tokenizer.vocab_size, tokenizer.special_ids, policy)
 
 
 class MaskedLMTask(FixedTask):
@@ -88,8 +91,18 @@ class MaskedLMTask(FixedTask):
     head: HeadName = "masked_lm"
     answer: Answer = "tokens"
 
-    def __init__(self, config: MaskedLM, mask_id: int, vocab_size: int, special_ids: Collection[int]) -> None:
+    def __init__(
+        self,
+        config: MaskedLM,
+        mask_id: int,
+        vocab_size: int,
+        special_ids: Collection[int],
+        policy: Policy | None = None,
+    ) -> None:
         self.config = config
+        self.policy: Policy = policy or (config.masking if isinstance(config.masking, Uniform) else Uniform())
+        self.chosen: Chosen | None = None
+        """What the newest training step predicts; only of a policy that learns."""
         self.mask_id = mask_id
         self.ordinary_ids = np.setdiff1d(np.arange(vocab_size), np.asarray(sorted(special_ids), dtype=np.int64))
 
@@ -107,19 +120,50 @@ class MaskedLMTask(FixedTask):
         ids_T[places_M[fate_M < self.config.mask_share]] = self.mask_id
         random_M = (fate_M >= self.config.mask_share) & (fate_M < self.config.mask_share + self.config.random_share)
         ids_T[places_M[random_M]] = self.ordinary_ids[(draw_M[random_M] * len(self.ordinary_ids)).astype(np.int64)]
-        return replace(
+        prepared = replace(
             batch,
             ids_T=torch.from_numpy(ids_T),
             read_M=torch.from_numpy(places_M),
             target_M=torch.from_numpy(target_M),
         )
+        if moment.evaluating:
+            return prepared
+        self._note(batch, moment, places_M, fate_M)
+        weight_M = self._loss_weights(batch, places_M)
+        # Where characters lie is asked here only; it need not travel to the device.
+        return replace(prepared, weight_M=weight_M, starts_T=None, characters_T=None, lower_T=None)
+
+    def _note(self, batch: Batch, moment: Moment, places_M: NDArray[np.int64], fate_M: NDArray[np.float64]) -> None:
+        """Remember what is predicted, for a policy that learns from it."""
+        write = getattr(self.config.masking, "write", None)
+        if write is None:
+            return
+        shown_M = fate_M < self.config.mask_share
+        spans = spans_of(batch)
+        self.chosen = Chosen(
+            step=moment.step,
+            document_M=documents_of(batch, places_M),
+            ids_M=batch.ids_T.numpy()[places_M],
+            # A token that was shown, or another in its place, leaks the answer.
+            is_written_M=shown_M if write == "masked" else np.ones_like(shown_M),
+            spans=None if spans is None else spans[places_M],
+            num_maskable=len(maskable_places(batch)),
+        )
+
+    def _loss_weights(self, batch: Batch, places_M: NDArray[np.int64]) -> torch.Tensor | None:
+        """Weights of the places, 1 on average; None where all are alike."""
+        factor = getattr(self.config.masking, "lower_case_loss", 1.0)
+        if factor == 1 or batch.lower_T is None:
+            return None
+        weight_M = torch.where(batch.lower_T[torch.from_numpy(places_M)], factor, 1.0)
+        return weight_M * (len(weight_M) / weight_M.sum()) if weight_M.sum() > 0 else None
 
     def _choose(self, batch: Batch, moment: Moment) -> NDArray[np.int64]:
         if moment.evaluating:
             rate = self.config.evaluation_rate or self.config.rate_at(1.0)
             return Uniform().choose(batch, rate, moment.key("mask"))
         key = moment.key("mask")
-        places_M = self.config.masking.choose(batch, self.config.rate_at(moment.progress), key)
+        places_M = self.policy.choose(batch, self.config.rate_at(moment.progress), key, moment.step)
         return places_M if len(places_M) else _likeliest(batch, key)
 
 

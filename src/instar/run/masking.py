@@ -1,0 +1,119 @@
+"""What a run's masking policy needs beside its config: counts, a store, a callback."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from instar.checkpoint.lineage import STATE
+from instar.checkpoint.values import read_json
+from instar.core.errors import CheckpointError
+from instar.core.rundir import RunFolder
+from instar.data.cache import TokenCache
+from instar.data.fingerprint import source_fingerprint
+from instar.data.located import Located, document_characters
+from instar.data.samples import Samples
+from instar.data.stream import SampleSet
+from instar.masking.adaptive import AdaptivePolicy
+from instar.masking.bernoulli import BernoulliPolicy
+from instar.masking.frequency import FrequencyPolicy
+from instar.masking.layout import Layout
+from instar.masking.memory import Memory, StoreMemory, TypeMemory
+from instar.masking.type_average import TypeAveragePolicy
+from instar.objective import Objective
+from instar.run.config import RunConfig
+from instar.run.corpus import Corpus
+from instar.task.mlm import MaskedLMTask
+from instar.trainer import Runtime, TrainState
+from instar.trainer.callbacks.chances import WATCHED, Chances, watch_for
+
+STORE = "masking"
+"""The store's folder in a run folder."""
+FIGURES = "masking.jsonl"
+_SCAN = 1 << 24
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How the run feeds its masking policy; a policy that learns nothing has no callback."""
+
+    samples: SampleSet
+    """The training samples, which say where their characters lie if the policy asks."""
+    callback: Chances | None = None
+
+    @property
+    def callbacks(self) -> tuple[Chances, ...]:
+        """The callback, if there is one."""
+        return () if self.callback is None else (self.callback,)
+
+    @property
+    def seen(self) -> Callable[[Mapping[str, Tensor]], None] | None:
+        """Hears what training forward passes showed."""
+        return None if self.callback is None else self.callback.seen
+
+    def settle(self) -> None:
+        """Before a checkpoint, on all ranks."""
+        if self.callback is not None:
+            self.callback.settle()
+
+
+def learning(
+    config: RunConfig,
+    folder: RunFolder,
+    corpus: Corpus,
+    train: Samples,
+    *,
+    state: TrainState,
+    runtime: Runtime,
+    tell: Callable[[str], None],
+) -> Learning:
+    """Give the task's policy what it asks for. Nothing is written before training starts."""
+    task = state.task
+    policy = task.policy if isinstance(task, MaskedLMTask) else None
+    if isinstance(policy, FrequencyPolicy):
+        policy.count(token_counts(corpus.train, corpus.tokenizer.vocab_size))
+    if not isinstance(task, MaskedLMTask) or not isinstance(
+        policy, AdaptivePolicy | BernoulliPolicy | TypeAveragePolicy
+    ):
+        return Learning(train)
+    memory: Memory
+    samples: SampleSet = train
+    if isinstance(policy, TypeAveragePolicy):
+        memory = TypeMemory(policy)
+    else:
+        layout = layout_of(config, corpus.train)
+        place = Path(policy.config.store) if policy.config.store else folder.path / STORE
+        memory = StoreMemory(policy, place, layout, corpus.tokenizer.vocab_size, tell=tell)
+        samples = Located(train, layout.first_N[:-1])
+    callback = Chances(task, memory, runtime, folder.path / FIGURES, config.train.log_every)
+    callback.kept = lambda: _kept(folder)
+    for module in state.module.modules():
+        if isinstance(module, Objective):
+            module.watches[WATCHED] = watch_for(memory)
+    return Learning(samples, callback)
+
+
+def layout_of(config: RunConfig, cache: TokenCache) -> Layout:
+    """Where the characters of the training corpus lie; named by its texts, whatever the tokenizer."""
+    content = source_fingerprint(config.data.train, config.data.cache_folder())
+    return Layout.of(document_characters(cache), content)
+
+
+def token_counts(cache: TokenCache, vocab_size: int) -> NDArray[np.int64]:
+    """(V,) how often each token stands in the training data."""
+    counts_V = np.zeros(vocab_size, dtype=np.int64)
+    for first in range(0, cache.num_tokens, _SCAN):
+        counts_V += np.bincount(cache.ids[first : first + _SCAN], minlength=vocab_size)
+    return counts_V
+
+
+def _kept(folder: RunFolder) -> Iterator[Mapping[str, Any]]:
+    for _, checkpoint in folder.checkpoints():
+        try:
+            yield read_json(checkpoint / STATE)["callbacks"][Chances.__name__]
+        except (CheckpointError, KeyError):
+            continue  # rotated away while we read, or of before the policy learnt
