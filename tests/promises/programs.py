@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import torch
+import torch.distributed.fsdp  # so that no rank of a sharded run has to import it
 from recipes import RECIPES, Small, small
 from runs import run
 

@@ -59,9 +59,9 @@ def last(folder: Path) -> Path:
     return max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
 
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights of a run's newest checkpoint."""
-    return load_file(last(folder) / "model.safetensors")
+def tensors(folder: Path, file: str = "model.safetensors") -> dict[str, torch.Tensor]:
+    """Weights of a run's newest checkpoint, or what another file of it holds."""
+    return load_file(last(folder) / file)
 
 
 def left(folder: Path) -> dict[str, Any]:
@@ -77,9 +77,9 @@ def left(folder: Path) -> dict[str, Any]:
     }
 
 
-def distance(left: Path, right: Path) -> float:
-    """The largest difference of any weight of two runs."""
-    mine, theirs = tensors(left), tensors(right)
+def distance(left: Path, right: Path, file: str = "model.safetensors") -> float:
+    """The largest difference of any weight of two runs, or of what another file of their checkpoints holds."""
+    mine, theirs = tensors(left, file), tensors(right, file)
     assert mine.keys() == theirs.keys()
     return max(float((mine[name] - theirs[name]).abs().max()) for name in mine if mine[name].numel())
 
