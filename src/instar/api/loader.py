@@ -17,6 +17,8 @@ class NumberedLoader(DataLoader[Any]):
         super().__init__(dataset, **options)
         self.shares_rows = world_size > 1
         """Whether other ranks read other rows."""
+        self.total_batch_size = None if self.batch_size is None else self.batch_size * world_size
+        """Samples that all ranks read at once."""
         self.can_begin_anywhere = not isinstance(dataset, IterableDataset)
         sampler = None if options.get("batch_sampler") is not None else self.sampler
         self.batches = Batches(super()._index_sampler, sampler, seed=seed, rank=rank, world_size=world_size)

@@ -206,7 +206,7 @@ class Loading(TrainerParts):
     def _prepare_input(self, data: Any) -> Any:
         """A tensor, or the tensors in a nest, on the device."""
         if isinstance(data, torch.Tensor):
-            return data.to(self.args.device, non_blocking=self.args.accelerator_config.non_blocking)
+            return data.to(self.runtime.device, non_blocking=self.args.accelerator_config.non_blocking)
         if hasattr(data, "items") and hasattr(data, "keys"):
             return type(data)({name: self._prepare_input(value) for name, value in data.items()})
         if isinstance(data, list | tuple):

@@ -83,6 +83,8 @@ class MicroBatchSteps:
         self.plan = plan
         self.parts = 1
         """Into how many pieces a micro-batch is cut; doubled when memory does not suffice."""
+        self._waits_for_scores = needs_metric(trainer.lr_scheduler)
+        self._counted: tuple[Any, Any] = (0, 0)
         self.place = (plan.first_epoch, plan.first_batch)
         """Epoch, and micro-batches read of it."""
 
@@ -139,6 +141,7 @@ class MicroBatchSteps:
 
     def pieces(self, batch: MicroBatches) -> Sequence[Any]:
         """The micro-batches, or parts of them that fit in memory."""
+        self._counted = (self.trainer.current_flos, self.trainer._unsettled_tokens)
         self.trainer._begin_pieces(batch.batches if self.parts == 1 else self._parts_of(batch.batches))
         return self.trainer._pieces
 
@@ -163,6 +166,7 @@ class MicroBatchSteps:
         if not (trainer.args.auto_find_batch_size and alone and is_out_of_memory(error) and largest > 1):
             return False
         self.parts *= 2
+        trainer.current_flos, trainer._unsettled_tokens = self._counted
         trainer._found_batch_size(math.ceil(trainer.args.train_batch_size / self.parts))
         return True
 
@@ -174,9 +178,8 @@ class MicroBatchSteps:
     def finish(self, state: FaceState, batch: MicroBatches, sums: tuple[Tensor, ...], update: StepUpdate) -> FaceResult:
         """Step the schedule and count."""
         trainer = self.trainer
-        schedule = trainer.lr_scheduler
-        if not (needs_metric(schedule) or trainer._was_skipped()):
-            schedule.step()
+        if not (self._waits_for_scores or trainer._was_skipped()):
+            trainer.lr_scheduler.step()
         for parameter in state.leftover:
             parameter.grad = None
         trainer.state.global_step += 1

@@ -20,6 +20,7 @@ from instar.api.learning import Learning
 from instar.api.outputs import TrainOutput, enable_full_determinism, has_length, set_seed, speed_metrics
 from instar.api.steps import FaceResult, FaceState, MicroBatchSteps, Plan
 from instar.core.errors import NonFiniteError
+from instar.optim.modes import eval_mode
 from instar.trainer.average import WeightAverage
 from instar.trainer.loop import fit
 from instar.trainer.step import StepLimits
@@ -217,8 +218,10 @@ class Training(Learning):
         filtered = self.args.logging_nan_inf_filter
         self._tr_loss += torch.where(torch.isfinite(result.loss), result.loss, 0.0) if filtered else result.loss
         self._non_finite += ~is_finite
-        if result.loss.device.type == "cpu":
+        if result.loss.device.type == "cpu":  # nothing to wait for
             self._check_finite()
+            if self.runtime.data_size == 1:
+                self._settle_tokens()
 
     def _check_finite(self) -> None:
         """With `non_finite="stop"`, end the run at a loss or gradient that is no number; weights are as before it."""
@@ -287,8 +290,6 @@ class Training(Learning):
         """Count the tokens of a micro-batch; ranks are added up when they are read."""
         counted = preparing.count_tokens(self, inputs)
         self._unsettled_tokens = self._unsettled_tokens + counted
-        if self.runtime.data_size == 1 and self.args.device.type == "cpu":
-            self._settle_tokens()
 
     def _settle_tokens(self) -> None:
         if self.args.include_num_input_tokens_seen == "no":
@@ -342,6 +343,7 @@ class Training(Learning):
         self.is_in_train = False
         self._memory_tracker.stop_and_update_metrics(metrics, "train")
         self.log(metrics)
+        eval_mode(self.optimizer)
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self._load_best_model()
         if self._weight_average is not None:
