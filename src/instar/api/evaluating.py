@@ -5,7 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from inspect import signature
 from typing import Any
 
@@ -24,6 +24,7 @@ from instar.api.outputs import (
     takes_argument,
 )
 from instar.api.targets import count_targets
+from instar.optim.modes import eval_mode, judged_weights
 
 _log = logging.getLogger(__name__)
 
@@ -157,20 +158,28 @@ class Evaluating(TrainerParts):
             if has_labels:
                 loss, outputs = self._loss_and_outputs(model, inputs, prediction_loss_only)
             else:
-                outputs = model(**inputs)
+                outputs = model(**self._drop_unusable(inputs))
         if prediction_loss_only:
             return loss, None, None
         return loss, _logits(outputs, ignore_keys, has_loss=has_labels), _single(labels)
 
     def _loss_and_outputs(self, model: nn.Module, inputs: Any, prediction_loss_only: bool) -> tuple[Any, Any]:
+        fast_path = self._fast_path if prediction_loss_only and model is self.model else None
+        loss = None if fast_path is None else fast_path.loss(inputs)
+        if loss is not None:
+            return loss.detach(), None
         options: dict[str, Any] = {}
         counts = "labels" in inputs and (self.model_accepts_loss_kwargs or self.compute_loss_func is not None)
         if counts and takes_argument(self.compute_loss, "num_items_in_batch"):
-            targets = count_targets(inputs, ["labels"], shifts=self._loss_shifts_labels)
-            options["num_items_in_batch"] = targets
-        if getattr(self.args, "use_liger_kernel", False) and prediction_loss_only:
+            options["num_items_in_batch"] = count_targets(inputs, ["labels"], shifts=self._loss_shifts_labels)
+        if self.args.use_liger_kernel and prediction_loss_only:
             inputs = {**inputs, "skip_logits": True}
-        loss, outputs = self.compute_loss(model, inputs, return_outputs=True, **options)
+        averages = self.args.average_tokens_across_devices
+        self.args.average_tokens_across_devices = False  # the ranks' batches are averaged by their targets at the end
+        try:
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True, **options)
+        finally:
+            self.args.average_tokens_across_devices = averages
         return loss.detach().mean(), outputs
 
     @contextmanager
@@ -179,20 +188,17 @@ class Evaluating(TrainerParts):
         model = self._wrap_model(self.model, training=False, dataloader=dataloader)
         modules = list(model.modules()) if isinstance(model, nn.Module) else []
         trained = [module for module in modules if module.training]
-        optimizer = self.optimizer if hasattr(self.optimizer, "eval") else None
-        swaps = optimizer is not None and self.is_in_train
         if hasattr(model, "eval"):
             model.eval()
-        if optimizer is not None:
-            optimizer.eval()  # type: ignore[attr-defined]
+        if not self.is_in_train:
+            eval_mode(self.optimizer)
+        judged = judged_weights(self.optimizer) if self.is_in_train else nullcontext()
         try:
-            with self._with_average(), self._precision_for_evaluation(model):
+            with judged, self._with_average(), self._precision_for_evaluation(model):
                 yield model
         finally:
             for module in trained:
                 module.training = True
-            if swaps:
-                optimizer.train()  # type: ignore[union-attr]
 
     @contextmanager
     def _precision_for_evaluation(self, model: Any) -> Iterator[None]:

@@ -23,6 +23,7 @@ from instar.checkpoint.protocol import publish
 from instar.checkpoint.tensors import write_tensors
 from instar.checkpoint.values import write_json
 from instar.core.errors import DiskError
+from instar.optim.modes import saved_weights
 
 _log = logging.getLogger(__name__)
 _MOST_FAILURES = 3
@@ -79,10 +80,11 @@ class Saving(Resuming):
         if in_background:
             self._settle(self._wait_for_writing())
         self._note_best(run)
-        write = self._capture(copies=in_background)
         error = None
-        if self._may_publish():
-            error = self._publish_later(final, write) if in_background else self._publish(final, write)
+        with saved_weights(self.optimizer):
+            write = self._capture(copies=in_background)
+            if self._may_publish():
+                error = self._publish_later(final, write) if in_background else self._publish(final, write)
         if not in_background:
             self._settle(error)
         if self.args.push_to_hub:

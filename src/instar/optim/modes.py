@@ -39,6 +39,18 @@ def eval_mode(optimizer: object) -> None:
 
 
 @contextmanager
+def saved_weights(optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
+    """The model and the optimizer hold what a checkpoint is to keep within: the weights to judge."""
+    was_training = isinstance(optimizer, TwoModes) and any(group.get("train_mode") for group in optimizer.param_groups)
+    eval_mode(optimizer)
+    try:
+        yield
+    finally:
+        if was_training:
+            train_mode(optimizer)
+
+
+@contextmanager
 def judged_weights(optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
     """The model holds the weights to judge within, and exactly those it had before after.
 

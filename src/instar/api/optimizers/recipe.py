@@ -72,6 +72,11 @@ class Request:
                 f"optim={self.name!r} updates in every backward pass: wanted gradient_accumulation_steps=1; "
                 f"got {self.args.gradient_accumulation_steps}"  # type: ignore[attr-defined]
             )
+        if getattr(self.args, "auto_find_batch_size", False):
+            raise ValueError(
+                f"optim={self.name!r} updates weights while gradients are made, so that a step that ran out of memory "
+                "cannot be made again: auto_find_batch_size cannot be used"
+            )
         if getattr(self.args, "fp16", False):
             raise ValueError(f"optim={self.name!r} leaves no gradients to unscale, so fp16 cannot be used; bf16 can")
 
