@@ -166,7 +166,8 @@ class Runtime:
             from instar.trainer.parallel.shard import defer_replicas
 
             defer_replicas(module, not when)
-        deferred = isinstance(module, DistributedDataParallel) and not when
+        # DDP's static graph cannot begin with a backward pass that exchanges nothing; to exchange twice changes no sum.
+        deferred = isinstance(module, DistributedDataParallel) and not when and not module.static_graph
         with module.no_sync() if deferred else nullcontext():  # type: ignore[operator]
             yield
 
