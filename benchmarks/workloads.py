@@ -123,8 +123,8 @@ def prepare(workload: Workload, folder: Path, num_steps: int) -> Prepared:
         loaded.value, RunFolder(folder / "unused"), Runtime.start("cpu"), None, console=Console(quiet=True)
     )
     run.state.network.save(folder / "init")
-    samples = run.stream.samples
-    steps = run.stream.steps(0)
+    samples = run.steps.stream.samples
+    steps = run.steps.stream.steps(0)
     batches = [next(steps) for _ in range(num_steps)]
     np.save(folder / "ids.npy", np.concatenate([batch.ids_T.numpy() for batch in batches]))
     lengths = np.concatenate([np.asarray(batch.lengths) for batch in batches])
