@@ -249,6 +249,7 @@ def test_values_that_cannot_be_used(values: dict[str, Any], field: str):
         ({"eval_strategy": "steps", "eval_steps": 10, "save_steps": 15}, False),
         ({"eval_strategy": "steps", "eval_steps": 10, "save_steps": 0.5}, False),
         ({"eval_strategy": "steps", "eval_steps": 0.2, "save_steps": 0.5}, False),
+        ({"eval_strategy": "steps", "eval_steps": 0.5, "save_steps": 10}, False),
         ({}, False),
         ({"eval_strategy": "steps", "eval_steps": 10, "save_steps": 20}, True),
         ({"eval_strategy": "steps", "eval_steps": 0.1, "save_steps": 0.3}, True),

@@ -6,6 +6,7 @@ from typing import Any
 _HOME = {
     "Trainer": "trainer",
     "TrainingArguments": "arguments",
+    "Seq2SeqTrainer": "seq2seq",
     "Seq2SeqTrainingArguments": "arguments",
     "TrainerCallback": "callbacks",
     "TrainerState": "callbacks",

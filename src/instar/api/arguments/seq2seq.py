@@ -10,7 +10,7 @@ from instar.api.arguments.option import option
 
 @dataclass(repr=False)
 class Seq2SeqTrainingArguments(TrainingArguments):
-    """TrainingArguments, and how evaluation generates."""
+    """TrainingArguments, and how `Seq2SeqTrainer` generates when it evaluates."""
 
     sortish_sampler: bool = option(False, "sort samples roughly by length, so that batches need little padding")
     predict_with_generate: bool = option(False, "give metrics what the model generates, not its scores")
