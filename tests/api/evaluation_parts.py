@@ -11,6 +11,8 @@ from torch.nn import functional as F
 class Line(nn.Module):
     """a x + b, with the mean squared error as its loss."""
 
+    main_input_name = "input_x"
+
     def __init__(self, *, a: float = 1.5, b: float = 2.5, num_outputs: int = 1) -> None:
         super().__init__()
         self.a = nn.Parameter(torch.tensor(float(a)))

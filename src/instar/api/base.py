@@ -66,6 +66,8 @@ class TrainerParts:
         _train_batch_size: int
         _created_lr_scheduler: bool
         _loss_shifts_labels: bool
+        _fast_path: Any
+        """Losses of batches without their padding, while training and where the model is known; None otherwise."""
         _weight_average: WeightAverage | None
         """The moving average of the weights, while one is kept."""
         _scaler: torch.amp.GradScaler

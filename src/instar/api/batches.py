@@ -151,6 +151,8 @@ class RankShare(IterableDataset[Any]):
         self.rank = rank
         self.world_size = world_size
         self.drop_last = drop_last
+        self.num_read = 0
+        """Samples of all ranks that were read in this pass, without those that fill up the last round."""
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the dataset, where it wants to know."""
@@ -161,8 +163,10 @@ class RankShare(IterableDataset[Any]):
         samples = iter(self.sharded)
         per_round = self.batch_size * self.world_size
         first: list[Any] = []
+        self.num_read = 0
         while one := list(islice(samples, per_round)):
             first = first or one
+            self.num_read += len(one)
             if len(one) < per_round:
                 if self.drop_last:
                     return

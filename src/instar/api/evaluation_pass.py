@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from instar.api.base import TrainerParts
 from instar.api.containers import Pile, find_batch_size
-from instar.api.gathering import gather_rows, interleave, keep_rows
+from instar.api.gathering import Share, gather_rows, interleave, keep_rows
 from instar.api.outputs import EvalPrediction, has_length
 from instar.api.targets import MeanLoss, count_targets, mean_loss, row_losses
 
@@ -33,7 +33,7 @@ class EvaluationPass:
         self._keeps = keeps_outputs or not self._is_by_batch
         dataset = getattr(dataloader, "dataset", None)
         self._expected = len(dataset) if has_length(dataset) else None
-        self._world_size = args.world_size if getattr(dataloader, "shares_rows", args.world_size > 1) else 1
+        self._share = Share(trainer.runtime, dataloader)
         self._piles = {name: self._pile() for name in ("predictions", "labels", "inputs")}
         self._losses = MeanLoss()
         self._metrics: Any = None
@@ -52,10 +52,7 @@ class EvaluationPass:
         """The batch without the rows that only fill it up, as far as something to run the model on is left."""
         read = find_batch_size(inputs)
         read = self._trainer.args.eval_batch_size if read is None else read
-        real = read
-        if self._world_size > 1 and self._expected is not None:
-            first = (self._num_steps * self._world_size + self._trainer.args.process_index) * read
-            real = min(max(self._expected - first, 0), read)
+        real = self._share.real_rows(self._num_steps, read)
         self._num_steps += 1
         return Rows(inputs=keep_rows(inputs, real, read) if real else inputs, num_read=real or read, num_real=real)
 
@@ -90,13 +87,17 @@ class EvaluationPass:
         if "inputs" not in self._trainer.args.include_for_metrics:
             return None
         name = getattr(self._trainer.model, "main_input_name", "input_ids")
+        if name not in rows.inputs:
+            raise ValueError(
+                f"include_for_metrics asks for the model's inputs, and its main input, {name!r}, is not in the batch "
+                f"({', '.join(rows.inputs)}); set `main_input_name` on the model"
+            )
         return self._trainer._prepare_input(rows.inputs[name])
 
     def _gathered(self, nest: Any, rows: Rows) -> Any:
-        if self._world_size == 1:
+        if not self._share.is_one_of_several:
             return nest
-        kept = keep_rows(nest, rows.num_real, rows.num_read)
-        return gather_rows(kept, self._trainer.args.device, self._world_size)
+        return gather_rows(keep_rows(nest, rows.num_real, rows.num_read), self._trainer.runtime)
 
     def _row_losses_of(self, loss: Any, rows: Rows) -> Any:
         return None if loss is None else self._gathered(torch.as_tensor(loss).repeat(rows.num_read), rows)
@@ -127,10 +128,10 @@ class EvaluationPass:
 
     def _loss_table(self) -> NDArray[np.float64]:
         table_N3 = self._losses.table()
-        if self._world_size == 1:
+        if not self._share.is_one_of_several:
             return table_N3
-        wrapped = gather_rows(torch.from_numpy(table_N3[None]), self._trainer.args.device, self._world_size)
-        return interleave([np.asarray(part) for part in wrapped.cpu().numpy()])
+        gathered = gather_rows(torch.from_numpy(table_N3[None]), self._trainer.runtime)
+        return interleave(list(gathered.cpu().numpy()))
 
     def loss(self) -> float | None:
         """The loss over all targets of all ranks; None where `prediction_step` gave none."""
@@ -138,7 +139,7 @@ class EvaluationPass:
 
     def num_samples(self) -> int:
         """The rows that were really there, on all ranks."""
-        if self._world_size == 1:
+        if not self._share.is_one_of_several:
             return self._num_rows
         counted = torch.tensor(float(self._num_rows), device=self._trainer.runtime.device)
         return int(self._trainer.runtime.sum(counted).item())

@@ -25,7 +25,8 @@ class NumberedLoader(DataLoader[Any]):
 
     @property
     def _index_sampler(self) -> Any:
-        return self.__dict__.get("batches") or super()._index_sampler
+        batches = self.__dict__.get("batches")
+        return super()._index_sampler if batches is None else batches
 
     def begin(self, epoch: int, first: int = 0) -> None:
         """The next pass is that of `epoch`, from batch `first` on."""
