@@ -20,6 +20,7 @@ class Tagger(nn.Module):
 
     def __init__(self, width: int = 8, dropout: float = 0.1) -> None:
         super().__init__()
+        torch.manual_seed(3)
         self.words = nn.Embedding(NUM_WORDS, width)
         self.drop = nn.Dropout(dropout)
         self.out = nn.Linear(width, NUM_WORDS)
@@ -129,7 +130,6 @@ def arguments(folder: Path, **options: Any) -> TrainingArguments:
 def trainer(folder: Path, *, model: nn.Module | None = None, cls: type[Trainer] = Trainer, **options: Any) -> Trainer:
     """A trainer on sentences; `options` are those of the trainer and of its arguments."""
     own = {name: options.pop(name) for name in list(options) if name in _OWN}
-    torch.manual_seed(3)
     usual = {"train_dataset": sentences(), "data_collator": pad}
     return cls(model=model or Tagger(), args=arguments(folder, **options), **{**usual, **own})
 
