@@ -49,7 +49,7 @@ class Resuming(TrainerParts):
             return [None, error]
 
     def _load_state(self, checkpoint: str) -> TrainerState:
-        """The state of a checkpoint; what differs from the arguments of this run is said, and the arguments count."""
+        """The state of a checkpoint, with the intervals of this run; what was saved with other arguments is said."""
         state = TrainerState.load_from_json(Path(checkpoint) / names.STATE)
         best = state.best_model_checkpoint
         if best is not None and not Path(best).is_dir():
@@ -67,6 +67,8 @@ class Resuming(TrainerParts):
                 f"per_device_train_batch_size: {self.args.per_device_train_batch_size} (from args) != "
                 f"{(state.train_batch_size or 0) // max(1, self.args.n_gpu)} (from {names.STATE})"
             )
+        for name in _COMPARED:
+            setattr(state, name, getattr(self.state, name))
         if differing:
             _log.warning(
                 "%s was saved with other arguments; those of this run count:\n%s", checkpoint, "\n".join(differing)

@@ -60,9 +60,9 @@ def save_weights(model: nn.Module, folder: Path, state_dict: Mapping[str, Tensor
         with disk_errors(folder), _no_bar():
             model.save_pretrained(folder, state_dict=state_dict)  # type: ignore[operator]
         return
-    stored, twins = distinct(model.state_dict() if state_dict is None else state_dict)
+    stored = distinct(model.state_dict() if state_dict is None else state_dict)
     with disk_errors(folder / names.WEIGHTS, needed=sum(tensor.nbytes for tensor in stored.values())):
-        save_file(stored, folder / names.WEIGHTS, metadata={"format": "pt", **twins})
+        save_file(stored, folder / names.WEIGHTS, metadata={"format": "pt"})
 
 
 @contextmanager
@@ -79,25 +79,22 @@ def _no_bar() -> Iterator[None]:
             noise.enable_progress_bar()
 
 
-def distinct(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Each tensor once, in memory of its own, and for each name that was left out the one that stands for it."""
+def distinct(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor once, under its first name, in memory of its own: a model that ties names reads one for them all."""
     stored: dict[str, Tensor] = {}
-    twins: dict[str, str] = {}
     first: dict[tuple[Any, ...], str] = {}
     storages: set[int] = set()
     for name, tensor in state_dict.items():
         if not isinstance(tensor, Tensor):
             raise CheckpointError(f"{name}: is a {type(tensor).__name__}, and only tensors can be saved as weights")
-        same = first.setdefault(memory_of(tensor), name)
-        if same != name:
-            twins[name] = same
+        if first.setdefault(memory_of(tensor), name) != name:
             continue
         value = tensor.detach().contiguous()
         if value.untyped_storage().data_ptr() in storages:
             value = value.clone()
         storages.add(value.untyped_storage().data_ptr())
         stored[name] = value
-    return stored, twins
+    return stored
 
 
 def load_weights(model: nn.Module, folder: Path) -> LoadResult:
@@ -174,11 +171,6 @@ def _read(file: Path) -> dict[str, Tensor]:
         return values
     check_header(file)
     tensors: dict[str, Tensor] = load_file(file)
-    with safe_open(file, framework="pt") as opened:
-        twins = opened.metadata() or {}
-    for name, same in twins.items():
-        if same in tensors:
-            tensors.setdefault(name, tensors[same])
     return tensors
 
 
