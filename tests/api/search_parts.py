@@ -26,8 +26,8 @@ def make(folder: Path, **options: Any) -> Any:
     passed = {"model_init": model_init, "compute_metrics": accuracy}
     passed |= {name: options.pop(name) for name in ("model_init", "compute_metrics", "callbacks") if name in options}
     settings: dict[str, Any] = {
-        "num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 0.01, "optim": "sgd", "eval_strategy": "epoch",
-        "save_strategy": "no", "report_to": "none", "use_cpu": True, "disable_tqdm": True,
+        "num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 0.01, "optim": "sgd",
+        "eval_strategy": "epoch", "save_strategy": "no", "report_to": "none", "use_cpu": True, "disable_tqdm": True,
     }  # fmt: skip
     args = TrainingArguments(str(folder), **(settings | options))
     return Trainer(args=args, train_dataset=LineData(16), eval_dataset=LineData(8), **passed)

@@ -267,7 +267,7 @@ def test_a_piece_of_a_batch_of_one_row_is_no_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("known", [False, True])
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5)), min_size=1, max_size=9))
 def test_a_pile_holds_what_was_put_on_it(known: bool, shapes: list[tuple[int, int]]) -> None:  # noqa: FBT001
     numbers = np.random.default_rng(0)

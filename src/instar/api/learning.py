@@ -11,7 +11,7 @@ from torch import Tensor
 from instar.api import traits
 from instar.api.base import TrainerParts
 from instar.api.fast_path import FastPath
-from instar.api.outputs import takes_argument
+from instar.api.outputs import takes_argument, takes_positional
 from instar.api.pieces import num_rows
 
 _log = logging.getLogger(__name__)
@@ -167,6 +167,7 @@ class Learning(TrainerParts):
             for name in names
         }
         found["get_batch_samples"] = takes_argument(self.get_batch_samples, "device")
+        found["log"] = takes_positional(self.log, 2)
         found["is_own_loss"] = own[0] is Learning.compute_loss
         found["is_own_step"] = own[1] is Learning.training_step and "training_step" not in self.__dict__
         self._step_takes = found

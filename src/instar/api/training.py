@@ -249,7 +249,8 @@ class Training(Learning):
         steps = self.state.global_step - self._globalstep_last_logged
         if self.control.should_log and steps > 0:
             self._check_finite()
-            self.log(self._record(tr_loss, steps, grad_norm, learning_rate), start_time)
+            record = self._record(tr_loss, steps, grad_norm, learning_rate)
+            self.log(record, start_time) if self._step_takes["log"] else self.log(record)
         if self.control.should_evaluate:
             metrics = self._evaluate(trial, ignore_keys_for_eval)
             is_best = self._determine_best_metric(metrics, trial)
