@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from faults import ForkServer, Program, outcome, storm
-from recipes import Small, lines_of
+from recipes import Small, lines_of, small
 from runs import SMOOTH, break_off, last, left, run
 from test_ranks import on_ranks
 
@@ -28,8 +28,10 @@ from instar.trainer.callbacks import chances
 
 PROGRAMS = Path(__file__).with_name("programs.py")
 NAME = "dna-mlm-adaptive"
-LONGER = ("train.budget=14 steps", "train.batch_samples=24", "task.masking.update=0.6")
+LONGER = ("train.budget=14 steps", "train.batch_samples=12", "task.masking.update=0.6")
 """Long enough for the chances to tell: a step reads what was measured two steps before."""
+LINES = 11
+"""Of the genome: so few that every step meets samples of the steps just before it."""
 
 
 def chances_of(folder: Path) -> dict[str, bytes]:
@@ -46,6 +48,20 @@ def all_left(folder: Path) -> dict[str, Any]:
 
 def outcome_with_chances(folder: Path) -> Any:
     return outcome(folder), chances_of(folder), (folder / "masking.jsonl").read_text()
+
+
+@pytest.fixture(scope="module")
+def shrunk(shared: Path) -> Callable[[str], Small]:
+    """A recipe on a genome of a few samples."""
+    if not (shared / "few.fa").exists():
+        made = small(NAME, shared).config.data.train.path
+        (shared / "few.fa").write_text("\n".join(Path(made).read_text().splitlines()[:LINES]) + "\n")
+
+    def find(name: str) -> Small:
+        dna = (f"data.train.path={shared / 'few.fa'}",) if name.startswith("dna") else ()
+        return small(name, shared).but(*dna)
+
+    return find
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +109,8 @@ def test_resumed_from_an_older_checkpoint(whole: Path, shrunk: Callable, tmp_pat
 def test_a_kill_storm_changes_no_chance(shrunk: Callable, fast_path: Path, fork_server: ForkServer) -> None:
     """SIGKILL at random moments and before random file operations."""
     brisk = ("train.budget=7 steps", "train.save_every=2 steps", "train.eval_every=4 steps")
-    small = shrunk(NAME).but(*brisk)
-    program = Program(PROGRAMS, "train", {"file_name": small.name, "overrides": list(small.overrides)})
+    brief = shrunk(NAME).but(*brisk)
+    program = Program(PROGRAMS, "train", {"file_name": brief.name, "overrides": list(brief.overrides)})
     met = storm(fork_server, program, fast_path, kills=12, seed=4, look=outcome_with_chances)
     assert met.problems == []
 
@@ -218,10 +234,10 @@ def test_two_ranks_write_what_one_writes(shrunk: Callable, tmp_path: Path, fork_
 def test_ranks_that_leave_come_back_with_their_chances(
     shrunk: Callable, tmp_path: Path, fork_server: ForkServer
 ) -> None:
-    small = shrunk(NAME).but(*LONGER)
-    assert on_ranks(fork_server, small, tmp_path / "two", signals=[[5, int(signal.SIGTERM)]]) == [75, 75]
-    assert on_ranks(fork_server, small, tmp_path / "two") == [0, 0]
-    assert on_ranks(fork_server, small, tmp_path / "whole") == [0, 0]
+    longer = shrunk(NAME).but(*LONGER)
+    assert on_ranks(fork_server, longer, tmp_path / "two", signals=[[5, int(signal.SIGTERM)]]) == [75, 75]
+    assert on_ranks(fork_server, longer, tmp_path / "two") == [0, 0]
+    assert on_ranks(fork_server, longer, tmp_path / "whole") == [0, 0]
     assert chances_of(tmp_path / "two") == chances_of(tmp_path / "whole")
     assert left(tmp_path / "two") == left(tmp_path / "whole")
 
@@ -279,6 +295,5 @@ def test_preparing_a_run_writes_nothing(shrunk: Callable, tmp_path: Path) -> Non
     from instar.core.rundir import RunFolder
     from instar.trainer import Runtime
 
-    small: Small = shrunk(NAME)
-    prepare(small.config, RunFolder(tmp_path / "run"), Runtime(), None, console=Console(quiet=True))
+    prepare(shrunk(NAME).config, RunFolder(tmp_path / "run"), Runtime(), None, console=Console(quiet=True))
     assert not (tmp_path / "run").exists()

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -55,6 +55,10 @@ class DataConfig(Config):
     """What becomes of a longer document: refuse it, cut off its end, or cut it into windows."""
     overlap: int = Field(default=0, ge=0)
     """Tokens that a window shares with the one before it."""
+    crops: Literal["fixed", "random"] = Field(default="fixed", exclude_if=lambda value: value == "fixed")
+    """random: in each pass samples begin elsewhere, and are tokenised from there (task mlm)."""
+    reverse_complement: float = Field(default=0.0, ge=0, le=1, exclude_if=lambda value: value == 0)
+    """Chance that a sample of a genome is read on its minus strand, drawn anew in each pass (task mlm)."""
     cache: str | None = None
     """Folder of token caches; none: `instar` in the user's cache folder (XDG_CACHE_HOME or ~/.cache)."""
     processes: int = Field(default=1, ge=1)

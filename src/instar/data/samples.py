@@ -190,6 +190,23 @@ class Samples:
         before_T[places_T == self._offsets[document_T]] = 0
         return np.where(is_text_T, ends_T - before_T, 0)
 
+    def character_bounds(self, index_D: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+        """(low, high, first, last): the characters of its document that each segment and sample has."""
+        segment_D = index_D
+        if self._windows is not None:
+            segment_D = np.searchsorted(self._windows, index_D, side="right") - 1
+        document_D, low_D, high_D = self.segments.bounds(segment_D)
+        place = self._locate(index_D)
+        first_D = place.source_N + (self._marks.prefix is not None) - self._offsets[document_D]
+        last_D = first_D + place.length_N - self._around
+
+        def character(token_D: Ints) -> Ints:
+            """Where the text before a token ends."""
+            ends_D = np.asarray(self.cache.ends[np.maximum(self._offsets[document_D] + token_D - 1, 0)], dtype=np.int64)
+            return np.where(token_D == 0, 0, ends_D)
+
+        return character(low_D), character(high_D), character(first_D), character(last_D)
+
     def gather(self, index_D: NDArray[np.integer], epochs_D: NDArray[np.integer]) -> Batch:
         """The samples end to end in one packed row, in the order asked for; no loop over documents or tokens."""
         samples_D: Ints = np.asarray(index_D, dtype=np.int64)

@@ -142,12 +142,12 @@ def read(folder: Path, rank: int, start: int, end: int | None) -> Iterator[Recor
             file.seek(at - segment.start, os.SEEK_CUR)
             while end is None or at < end:
                 record, size = _next(file)
-                if record is None and end is None:
-                    return
                 if record is None:
                     break
                 yield record
                 at += size
+        if end is None and at < segment.start + segment.num_bytes:
+            return  # torn
     if end is not None and at != end:
         name = f"journal-{rank}"
         raise CheckpointError(

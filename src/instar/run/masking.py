@@ -11,13 +11,16 @@ from torch import Tensor
 
 from instar.checkpoint.lineage import STATE
 from instar.checkpoint.values import read_json
-from instar.core.errors import CheckpointError
+from instar.core.errors import CheckpointError, ConfigError
 from instar.core.rundir import RunFolder
 from instar.data.cache import TokenCache
+from instar.data.crops import Anew, Crops
 from instar.data.fingerprint import source_fingerprint
 from instar.data.located import Located, document_characters
 from instar.data.samples import Samples
+from instar.data.source import Fasta
 from instar.data.stream import SampleSet
+from instar.data.texts import build_texts
 from instar.masking.adaptive import AdaptivePolicy
 from instar.masking.bernoulli import BernoulliPolicy
 from instar.masking.frequency import FrequencyPolicy
@@ -27,7 +30,7 @@ from instar.masking.type_average import TypeAveragePolicy
 from instar.objective import Objective
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus
-from instar.task.mlm import MaskedLMTask
+from instar.task.mlm import MaskedLM, MaskedLMTask
 from instar.trainer import Runtime, TrainState
 from instar.trainer.callbacks.chances import WATCHED, Chances, watch_for
 
@@ -76,25 +79,48 @@ def learning(
     policy = task.policy if isinstance(task, MaskedLMTask) else None
     if isinstance(policy, FrequencyPolicy):
         policy.count(token_counts(corpus.train, corpus.tokenizer.vocab_size))
+    is_cut_anew = config.data.crops == "random" or config.data.reverse_complement > 0
+    samples: SampleSet = cut_anew(config, corpus, train) if is_cut_anew else train
     if not isinstance(task, MaskedLMTask) or not isinstance(
         policy, AdaptivePolicy | BernoulliPolicy | TypeAveragePolicy
     ):
-        return Learning(train)
+        return Learning(samples)
     memory: Memory
-    samples: SampleSet = train
     if isinstance(policy, TypeAveragePolicy):
         memory = TypeMemory(policy)
     else:
         layout = layout_of(config, corpus.train)
         place = Path(policy.config.store) if policy.config.store else folder.path / STORE
         memory = StoreMemory(policy, place, layout, corpus.tokenizer.vocab_size, tell=tell)
-        samples = Located(train, layout.first_N[:-1])
+        samples = samples if is_cut_anew else Located(train, layout.first_N[:-1])
     callback = Chances(task, memory, runtime, folder.path / FIGURES, config.train.log_every)
     callback.kept = lambda: _kept(folder)
     for module in state.module.modules():
         if isinstance(module, Objective):
             module.watches[WATCHED] = watch_for(memory)
     return Learning(samples, callback)
+
+
+def cut_anew(config: RunConfig, corpus: Corpus, train: Samples) -> Crops:
+    """The training samples, cut anew in each pass; ConfigError where that makes no sense."""
+    data, cache = config.data, corpus.train
+    problems = []
+    if not isinstance(config.task, MaskedLM):
+        problems.append("data.crops and data.reverse_complement: wanted the task mlm; other tasks keep their samples")
+    if data.reverse_complement and not isinstance(data.train, Fasta):
+        problems.append("data.reverse_complement: wanted a genome (data.train.kind: fasta); text has one strand")
+    if problems:
+        raise ConfigError(problems)
+    layout = layout_of(config, cache)
+    texts = build_texts(data.train, layout.first_N, data.cache_folder(), layout.fingerprint[:24])
+    apart = getattr(config.task.masking, "strands", "joint") == "apart" if isinstance(config.task, MaskedLM) else False
+    anew = Anew(
+        moves=data.crops == "random",
+        reverse_complement=data.reverse_complement,
+        seed=config.seed,
+        minus_first=layout.num_characters if apart else 0,
+    )
+    return Crops(train, texts, layout.first_N[:-1], anew)
 
 
 def layout_of(config: RunConfig, cache: TokenCache) -> Layout:
