@@ -6,6 +6,7 @@ another one sets or defines. Names are those of the Transformers Trainer, becaus
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from instar.api.arguments import TrainingArguments
     from instar.api.callbacks import CallbackHandler, TrainerCallback, TrainerControl, TrainerState
-    from instar.api.outputs import BestRun, EvalLoopOutput, PredictionOutput, TrainOutput
+    from instar.api.outputs import EvalLoopOutput, PredictionOutput, TrainOutput
     from instar.trainer.average import WeightAverage
     from instar.trainer.runtime import Runtime
 
@@ -129,6 +130,7 @@ class TrainerParts:
             """Wait for writes in the background, and thin out checkpoints at the end of training."""
 
         def _get_output_dir(self, trial: Any) -> str: ...
+        def _capture(self, *, copies: bool) -> Callable[[Path], None]: ...
 
         # ---- evaluating ----
         def evaluate(
@@ -161,7 +163,7 @@ class TrainerParts:
         def _finish_current_push(self) -> None: ...
         def _hp_search_setup(self, trial: Any) -> None: ...
         def _report_to_hp_search(self, trial: Any, step: int, metrics: dict[str, float]) -> None: ...
-        def hyperparameter_search(self, *args: Any, **kwargs: Any) -> BestRun: ...
+        def hyperparameter_search(self, *args: Any, **kwargs: Any) -> Any: ...
 
         # ---- callbacks ----
         def add_callback(self, callback: type[TrainerCallback] | TrainerCallback) -> None: ...

@@ -31,12 +31,11 @@ def gather_rows(nest: Any, runtime: Runtime) -> Any:
     """
     if runtime.data_size == 1:
         return nest
-    return map_nested(
-        lambda leaf: _gather(torch.atleast_1d(torch.as_tensor(leaf, device=runtime.device)), runtime), nest
-    )
+    return map_nested(lambda leaf: _gather(torch.as_tensor(leaf, device=runtime.device), runtime), nest)
 
 
 def _gather(rows: Tensor, runtime: Runtime) -> Tensor:
+    rows = rows.reshape(1) if rows.ndim == 0 else rows
     shape = torch.tensor(rows.shape, device=rows.device)
     sizes = torch.stack(_exchanged(shape, runtime)).tolist()
     widest = [max(column) for column in zip(*sizes, strict=True)]

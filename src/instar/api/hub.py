@@ -149,7 +149,7 @@ class Hub(TrainerParts):
 
     def _upload_staged(self, copy: Path, message: str, path_in_repo: str | None) -> None:
         send = partial(upload, self._hub, copy, str(self.hub_model_id))
-        access = {"token": self.args.hub_token, "revision": self.args.hub_revision}
+        access: dict[str, Any] = {"token": self.args.hub_token, "revision": self.args.hub_revision}
         try:
             send(message, ignore=TRAINING_STATE, **access)
             if path_in_repo is not None:
@@ -216,8 +216,9 @@ class Hub(TrainerParts):
             history=history,
         )
         model_card.write_card(path, facts)
-        if library == "peft" and hasattr(self.model, "create_or_update_model_card"):
-            self.model.create_or_update_model_card(str(folder))
+        update = getattr(self.model, "create_or_update_model_card", None)
+        if library == "peft" and callable(update):
+            update(str(folder))
 
 
 def _reason(error: Exception) -> str:
@@ -236,7 +237,7 @@ def _of_old_card(path: Path) -> tuple[str | None, list[str]]:
 def _base_model(model: object) -> str | None:
     """The repository that the weights came from; None for a local folder."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     name = getattr(getattr(model, "config", None), "_name_or_path", None)
     if not name or Path(name).exists():

@@ -55,7 +55,8 @@ def unreachable() -> tuple[type[Exception], ...]:
     from huggingface_hub import utils
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    return (OfflineModeIsEnabled, ConnectionError, utils.httpx.TransportError)
+    transport: type[Exception] = vars(utils)["httpx"].TransportError  # of the HTTP library that the Hub's client uses
+    return (OfflineModeIsEnabled, ConnectionError, transport)
 
 
 class PushInProgress:

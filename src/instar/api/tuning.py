@@ -8,6 +8,7 @@ from typing import Any
 from instar.api.base import TrainerParts
 from instar.api.outputs import BestRun, HPSearchBackend, default_compute_objective
 from instar.api.search.base import SearchBackend, SearchMetrics, set_arguments
+from instar.checkpoint.protocol import publish
 
 
 class Tuning(TrainerParts):
@@ -83,10 +84,7 @@ class Tuning(TrainerParts):
 
     def _tune_save_checkpoint(self, checkpoint_dir: str) -> None:
         """Everything that training can go on from, into a folder of the search's own."""
-        folder = Path(checkpoint_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._write_parts(folder)
-        self.state.save_to_json(str(folder / "trainer_state.json"))
+        publish(Path(checkpoint_dir), self._capture(copies=False))
 
 
 def _space(search: SearchBackend, given: Any) -> Callable[[Any], Any]:

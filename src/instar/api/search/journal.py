@@ -29,7 +29,7 @@ class Journal:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        return JournalStorage(JournalFileBackend(str(self.path), lock_obj=_ForOptuna(self.path)))  # type: ignore[arg-type]
+        return JournalStorage(JournalFileBackend(str(self.path), lock_obj=_ForOptuna(self.path)))
 
     def begin(self, number: int) -> None:
         """This process runs a trial."""
