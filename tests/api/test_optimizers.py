@@ -155,6 +155,21 @@ def test_lomo_is_gradient_descent_and_keeps_no_gradients() -> None:
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*weights, strict=True))
 
 
+@pytest.mark.parametrize("name", [name for name in ON_A_CPU if "lomo" in name or "layerwise" in name])
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_bad_backward_pass_moves_nothing(name: str, factor: float) -> None:
+    model = Small()
+    optimizer = optimizer_of(model, arguments(name))
+    trained(model, optimizer, schedule(optimizer), range(2))
+    before = copy.deepcopy([model.state_dict(), optimizer.state_dict()["state"]])
+    (loss_of(model, 0) * factor).backward()
+    assert all(torch.equal(a, b) for a, b in zip(before[0].values(), model.parameters(), strict=True))
+    after = optimizer.state_dict()["state"]
+    for key, state in before[1].items():
+        assert [k for k, v in state.items() if isinstance(v, Tensor) and not torch.equal(v, after[key][k])] == []
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 @pytest.mark.parametrize("name", ["lomo", "galore_adamw_layerwise"])
 def test_a_later_optimizer_ends_an_earlier_one(name: str) -> None:
     model = Small()

@@ -4,7 +4,7 @@ With them a backward pass is the update. Whoever runs the step therefore
 
 - runs one backward pass for a step: micro-batches would be steps of their own,
 - neither clips nor measures gradients, and uses no loss scaler: there are none after the pass,
-- looks at the loss, not at the gradient, to leave out a step that is not finite: before the pass,
+- looks at the loss to tell a step that is not finite; gradients that are not move no weight all the same,
 - still calls `step()` and `zero_grad()`, which end the step and count it.
 """
 
@@ -31,10 +31,24 @@ def updates_in_backward(optimizer: torch.optim.Optimizer | None) -> bool:
 
 
 def claim(parameters: Iterable[Tensor], update: Callable[[Tensor], None]) -> None:
-    """Call `update` with each of these parameters as soon as its gradient is whole; ends every earlier claim on it."""
+    """Call `update` with each of these parameters as soon as its gradient is whole; ends every earlier claim on it.
+
+    A gradient that is not finite is dropped instead: it moves neither the parameter nor its moments. Knowing that makes
+    each parameter wait for the device once.
+    """
+
+    def update_if_finite(parameter: Tensor) -> None:
+        gradient = parameter.grad
+        if gradient is None:
+            return
+        if bool(torch.isfinite(torch.linalg.vector_norm(gradient, float("inf")))):
+            update(parameter)
+        else:
+            parameter.grad = None
+
     for parameter in parameters:
         release([parameter])
-        handle = parameter.register_post_accumulate_grad_hook(update)  # type: ignore[no-untyped-call]
+        handle = parameter.register_post_accumulate_grad_hook(update_if_finite)  # type: ignore[no-untyped-call]
         setattr(parameter, _CLAIM, handle)
 
 

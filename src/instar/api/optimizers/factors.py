@@ -107,12 +107,12 @@ def warmup_stable_decay(
     num_warmup_steps: int,
     num_stable_steps: int,
     num_decay_steps: int,
-    warmup_type: Shape,
-    decay_type: Shape,
+    shapes: tuple[Shape, Shape],
     min_lr_ratio: float,
     num_cycles: float,
 ) -> float:
-    """From `min_lr_ratio` up to 1, flat, and down to `min_lr_ratio`, where it stays."""
+    """From `min_lr_ratio` up to 1, flat, and down to `min_lr_ratio`, where it stays; `shapes` of the two ways."""
+    warmup_type, decay_type = shapes
     if step < num_warmup_steps:
         share = _climb(step, num_warmup_steps)
         up = {

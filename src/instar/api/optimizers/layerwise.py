@@ -42,8 +42,6 @@ class Layerwise(torch.optim.Optimizer):
         self._share()
 
     def _update(self, parameter: Tensor) -> None:
-        if parameter.grad is None:
-            return
         inner, number = self._base[parameter]
         inner.param_groups[0].update(_shared(self.param_groups[number]))
         inner.step()

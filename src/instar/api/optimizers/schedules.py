@@ -67,6 +67,7 @@ def _inverse_sqrt(kwargs: dict[str, Any], lr: float) -> list[str]:
 def _warmup_stable_decay(kwargs: dict[str, Any], lr: float) -> list[str]:
     del lr
     total = kwargs.pop("num_training_steps")
+    kwargs["shapes"] = kwargs.pop("warmup_type"), kwargs.pop("decay_type")
     if kwargs["num_stable_steps"] is None:
         if total is None:
             return ["wanted num_training_steps or num_stable_steps; got neither"]
