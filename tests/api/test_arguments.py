@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import math
+import re
 import runpy
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from instar.api.arguments import (
     from_transformers,
 )
 from instar.api.arguments.own import InstarArguments
+from instar.api.arguments.refused import REFUSALS
 
 OWN = {field.name for field in dataclasses.fields(InstarArguments)}
 
@@ -299,6 +301,24 @@ def test_the_configuration_of_accelerate_in_every_form(tmp_path: Path):
         TrainingArguments(accelerator_config=AcceleratorConfig)
 
 
+def test_accumulation_may_be_said_in_the_configuration_of_accelerate():
+    config = AcceleratorConfig(gradient_accumulation_kwargs={"num_steps": 10, "sync_each_batch": True})
+    assert config.accumulation_steps(1) == config.accumulation_steps(10) == 10
+    with pytest.raises(ValueError, match="The `AcceleratorConfig`'s `num_steps` is set but"):
+        config.accumulation_steps(2)
+    assert AcceleratorConfig().accumulation_steps(3) == 3
+    options = AcceleratorConfig(split_batches=True, even_batches=False).accelerator_options(data_seed=7)
+    assert (options["dataloader_config"].split_batches, options["dataloader_config"].even_batches) == (True, False)
+    assert options["gradient_accumulation_plugin"].num_steps == 1
+
+
+def test_one_process_does_not_read_for_all(monkeypatch: pytest.MonkeyPatch):
+    assert TrainingArguments(accelerator_config={"dispatch_batches": True}).accelerator_config.dispatch_batches
+    monkeypatch.setattr(TrainingArguments, "world_size", 2)
+    assert "its share" in faults(accelerator_config={"dispatch_batches": True})["accelerator_config"]
+    assert "tensors" in faults(eval_use_gather_object=True)["eval_use_gather_object"]
+
+
 def test_a_configured_state_must_be_there(monkeypatch: pytest.MonkeyPatch):
     from accelerate.state import PartialState
 
@@ -428,6 +448,27 @@ def test_dicts_have_plain_values():
     flat = args.to_sanitized_dict()
     assert {type(value) for value in flat.values()} <= {bool, int, float, str}
     assert flat["train_batch_size"] == 8
+
+
+TOLD = {"run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"}
+"""Fields that Transformers' callbacks read for their trackers."""
+SCRIPTS = {"do_train", "do_eval", "do_predict", "resume_from_checkpoint", "local_rank"}
+
+
+def test_no_field_is_ignored():
+    """Each is read where something is done, handed to a tracker, for scripts only, or refused."""
+    room = Path(inspect.getfile(ours)).parents[1]
+    acting = [path for path in room.rglob("*.py") if path.parent != room / "arguments"]
+    acting += [room / "arguments" / name for name in ("devices.py", "parallelism.py", "flat.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in acting)
+    refused = {refusal.field for refusal in REFUSALS}
+    read = {
+        field.name
+        for field in dataclasses.fields(Seq2SeqTrainingArguments)
+        if re.search(rf"\b{field.name}\b", text) or (field.name.startswith("generation_") and "generation_{" in text)
+    }
+    ignored = {field.name for field in dataclasses.fields(Seq2SeqTrainingArguments)} - read - refused
+    assert not ignored - TOLD - SCRIPTS
 
 
 def test_the_page_about_arguments_says_what_the_code_does():

@@ -147,6 +147,8 @@ class Construction(TrainerParts):
     def _validate_args(self) -> None:
         """Refuse what cannot go together."""
         args = self.args
+        accelerate: Any = args.accelerator_config
+        args.gradient_accumulation_steps = accelerate.accumulation_steps(args.gradient_accumulation_steps)
         by_batch = args.batch_eval_metrics and self.compute_metrics is not None
         if by_batch and "compute_result" not in signature(self.compute_metrics).parameters:  # type: ignore[arg-type]
             raise ValueError(
@@ -253,13 +255,13 @@ class Construction(TrainerParts):
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
-        config = self.args.accelerator_config
-        if not getattr(config, "use_configured_state", False):
+        config: Any = self.args.accelerator_config
+        if not config.use_configured_state:
             AcceleratorState._reset_state(reset_partial_state=True)
         self._accelerator = Accelerator(
             cpu=self.args.device.type == "cpu",
             mixed_precision=self.args.mixed_precision,
-            gradient_accumulation_steps=self.args.gradient_accumulation_steps,
+            **config.accelerator_options(self.args.data_seed),
         )
 
     def add_callback(self, callback: Any) -> None:

@@ -74,6 +74,29 @@ class AcceleratorConfig:
                 "`AcceleratorState` or `PartialState`: make an `accelerate.Accelerator` before the arguments"
             )
 
+    def accumulation_steps(self, steps: int) -> int:
+        """Micro-batches of an optimizer step: `num_steps` where it is set; ValueError if `steps` says otherwise."""
+        num_steps = (self.gradient_accumulation_kwargs or {}).get("num_steps")
+        if num_steps is not None and steps not in (1, num_steps):
+            raise ValueError(
+                f"The `AcceleratorConfig`'s `num_steps` is set but so is `gradient_accumulation_steps`, to {steps} and "
+                f"not {num_steps}; leave one of them out"
+            )
+        return steps if num_steps is None else int(num_steps)
+
+    def accelerator_options(self, data_seed: int | None) -> dict[str, Any]:
+        """What an `accelerate.Accelerator` is made with; it accumulates nothing, as the trainer does that itself."""
+        from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin
+
+        names = ("split_batches", "dispatch_batches", "even_batches", "use_seedable_sampler", "non_blocking")
+        spread = {name: getattr(self, name) for name in names}
+        return {
+            "dataloader_config": DataLoaderConfiguration(**spread, data_seed=data_seed),
+            "gradient_accumulation_plugin": GradientAccumulationPlugin(
+                **{**(self.gradient_accumulation_kwargs or {}), "num_steps": 1}
+            ),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """A copy of the values."""
         return copy.deepcopy(self.__dict__)

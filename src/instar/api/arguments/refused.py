@@ -46,6 +46,18 @@ REFUSALS: tuple[Refusal, ...] = (
         "sequence parallel is not supported; use fsdp or tensor_parallel_size",
     ),
     Refusal(
+        "accelerator_config",
+        "dispatch_batches in several processes",
+        lambda given: bool(given.accelerator_config.dispatch_batches) and given.world_size > 1,
+        "every process reads the data itself and keeps its share",
+    ),
+    Refusal(
+        "eval_use_gather_object",
+        "True in several processes",
+        lambda given: given.eval_use_gather_object and given.world_size > 1,
+        "outputs are gathered as tensors; make tensors of others in preprocess_logits_for_metrics",
+    ),
+    Refusal(
         "sortish_sampler",
         "True",
         lambda given: bool(getattr(given, "sortish_sampler", False)),
