@@ -178,9 +178,9 @@ def test_killed_at_any_moment_the_run_goes_on_as_if_nothing_had_happened(tmp_pat
         faults.ForkServer("torch._dynamo", "instar.api.trainer") as server,
         TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path, prefix="instar-") as folder,
     ):
-        met = faults.storm(server, program, Path(folder), kills=40, seed=7, look=parts.look)
+        met = faults.storm(server, program, Path(folder), kills=25, seed=7, look=parts.look)
     assert met.problems == []
-    assert met.kills == 40
+    assert met.kills == 25
 
 
 class StopsAt(TrainerCallback):

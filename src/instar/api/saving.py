@@ -310,7 +310,7 @@ class Saving(Resuming):
     def _finish_saving(self, trial: Any = None) -> None:
         """Wait for what is being written, raising what went wrong there; of a run that keeps one, leave the best."""
         if self._background is not None:
-            self._background.close()
+            self._background.wait()
         best = self.state.best_model_checkpoint
         if self.args.should_save and best is not None and self.args.save_total_limit == 1:
             finding.keep_best_alone(self._get_output_dir(trial), best)

@@ -1,7 +1,7 @@
 """Writing while training goes on."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread
 
 
 class Background:
@@ -11,27 +11,27 @@ class Background:
     """
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._writing: Future[None] | None = None
+        self._thread: Thread | None = None
+        self._error: BaseException | None = None
 
     def start(self, write: Callable[[], None]) -> None:
-        """Begin to write, after what was begun before is done."""
+        """Begin to write, after what was begun before is done; raises what went wrong with that."""
         self.wait()
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._writing = self._pool.submit(write)
+
+        def run() -> None:
+            try:
+                write()
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                self._error = error
+
+        self._thread = Thread(target=run, name="checkpoint")
+        self._thread.start()
 
     def wait(self) -> None:
         """Return when nothing is being written; raises what the writing raised, once."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
-
-    def close(self) -> None:
-        """Wait, and let the thread go; raises as `wait` does."""
-        pool, self._pool = self._pool, None
-        try:
-            self.wait()
-        finally:
-            if pool is not None:
-                pool.shutdown()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error

@@ -188,7 +188,7 @@ def _missing(model: nn.Module, found: Iterable[str]) -> list[str]:
 
 def _load_adapters(model: nn.Module, folder: Path, files: list[Path]) -> None:
     """The adapters of a checkpoint into those of the model; the active one goes on training."""
-    if not hasattr(model, "load_adapter") or not hasattr(model, "active_adapters"):
+    if not is_adapted(model):
         raise ValueError(
             f"{folder}: holds adapters, and the model has none; build it with peft.get_peft_model before you resume"
         )
