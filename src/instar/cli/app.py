@@ -14,6 +14,7 @@ from instar.cli.lineage import lineage
 from instar.cli.predict import predict
 from instar.cli.report import report
 from instar.cli.schema import schema
+from instar.cli.tracks import tracks
 from instar.cli.train import train
 
 VERBS = (init, check, train, evaluate, predict, report, schema, doctor, lineage, demo)
@@ -52,6 +53,7 @@ def _built() -> typer.Typer:
     for verb in VERBS:
         examples = getattr(verb, "examples", ())
         app.command(epilog="\n\n".join(("Examples:", *examples)) if examples else None)(verb)
+    app.add_typer(tracks, name="tracks")
     return app
 
 

@@ -1,0 +1,96 @@
+"""`instar tracks`: values of characters in and out of files, by annotation, and in a genome browser."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from instar.cli.options import AsJson, show
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or what `instar probe` wrote.")]
+What = Annotated[
+    Literal["value", "p_true", "age"],
+    typer.Option(help="The stored value, the probability of the right base, or the step of the last look."),
+]
+AliasFile = Annotated[
+    Path | None, typer.Option("--aliases", metavar="FILE", help="Other names of chromosomes: rows separated by tabs.")
+]
+AnnotationFile = Annotated[Path, typer.Option("--annotation", metavar="FILE", help="GFF3 or BED, packed or not.")]
+
+
+def _export(
+    run: Run,
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="The tracks are written here.")],
+    form: Annotated[
+        Literal["bedgraph", "bigwig", "hdf5"], typer.Option("--format", help="hdf5: shards of samples.")
+    ] = "bigwig",
+    what: What = "value",
+    as_json: AsJson = False,
+) -> None:
+    """Write the masking values of a run as tracks."""
+    from instar.run.tracks import export
+
+    show(export(run, output, form=form, what=what), as_json=as_json)
+
+
+def _import(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder without a store (with its run.yaml).")],
+    given: Annotated[
+        Path, typer.Option("--input", metavar="FILE", help="bedGraph, bigWig, or a folder of HDF5 shards; 0 to 1.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Begin a run's masking values from a track."""
+    from instar.run.tracks import import_values
+
+    show(import_values(run, given), as_json=as_json)
+
+
+def _summary(
+    run: Run, annotation: AnnotationFile, what: What = "value", aliases: AliasFile = None, as_json: AsJson = False
+) -> None:
+    """Mean value of the bases of each class of features, with counts."""
+    from instar.run.tracks import summary
+
+    rows = summary(run, annotation, what=what, aliases=aliases)
+    if as_json:
+        finite = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # noqa: PLR0124
+        typer.echo(json.dumps(finite))
+        return
+    typer.echo(f"{'track':<14}{'class':<28}{'features':>10}{'bases':>14}{'known':>14}{'mean':>9}")
+    for row in rows:
+        numbers = f"{row['num_features']:>10,}{row['num_bases']:>14,}{row['num_known']:>14,}{row['mean']:>9.4f}"
+        typer.echo(f"{row['track']:<14}{row['kind'][:27]:<28}{numbers}")
+
+
+def _view(
+    run: Run,
+    *,
+    region: Annotated[
+        str | None, typer.Option(metavar="chrI:1000-9000", help="Counted from 0, the end not included.")
+    ] = None,
+    annotation: Annotated[
+        Path | None, typer.Option("--annotation", metavar="FILE", help="GFF3 or BED, packed or not.")
+    ] = None,
+    aliases: AliasFile = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Default: tracks/ in the run folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one page with a genome browser that needs no network."""
+    from instar.run.tracks import Shown, view
+
+    shown = Shown(region=region, annotation=annotation, aliases=aliases, output=output)
+    show(view(run, shown), as_json=as_json)
+
+
+tracks = typer.Typer(no_args_is_help=True, help="Masking values as genome tracks: files, sums, a browser.")
+for _name, _verb, _example in (
+    ("export", _export, "instar tracks export runs/dna --output tracks --format bigwig"),
+    ("import", _import, "instar tracks import runs/new --input tracks/one_minus_p.bw"),
+    ("summary", _summary, "instar tracks summary runs/dna --annotation genes.gff3"),
+    ("view", _view, "instar tracks view runs/dna --region chrI:1000-9000 --annotation genes.gff3"),
+):
+    tracks.command(name=_name, epilog=f"Examples:\n\n{_example}")(_verb)

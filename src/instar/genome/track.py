@@ -1,0 +1,165 @@
+"""A number for each base: runs of equal ones, bedGraph, bigWig. What was never measured has no entry, never a 0.
+
+Letters: B bases of a chromosome.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.core.errors import DataError, UsageError
+from instar.genome.coordinates import Aliases, Interval
+
+Values = NDArray[np.float32]
+Track = dict[str, Values]
+"""(B,) float32 by chromosome; NaN where nothing is known."""
+MAX_FAULTS = 20
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the values of a track may be."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+
+def empty_track(sizes: Mapping[str, int]) -> Track:
+    """Nothing known of any base."""
+    return {name: np.full(size, np.nan, dtype=np.float32) for name, size in sizes.items()}
+
+
+def runs(values_B: Values, offset: int = 0) -> Iterator[tuple[int, int, float]]:
+    """(start, end, value) of each run of equal known values, in order; 0-based, half-open, from `offset`."""
+    if not len(values_B):
+        return
+    same = (values_B[1:] == values_B[:-1]) | (np.isnan(values_B[1:]) & np.isnan(values_B[:-1]))
+    edges = np.concatenate([[0], np.flatnonzero(~same) + 1, [len(values_B)]])
+    value = values_B[edges[:-1]]
+    known = ~np.isnan(value)
+    starts, ends = (edges[:-1][known] + offset).tolist(), (edges[1:][known] + offset).tolist()
+    yield from zip(starts, ends, value[known].tolist(), strict=True)
+
+
+def bedgraph_lines(track: Track) -> Iterator[str]:
+    """The track as bedGraph: sorted, runs merged, each line with its end."""
+    for name in sorted(track):
+        for start, end, value in runs(track[name]):
+            yield f"{name}\t{start}\t{end}\t{value:.{DIGITS}g}\n"
+
+
+def read_bedgraph(
+    lines: Iterable[tuple[int, str]], place: str, sizes: Mapping[str, int], *, bounds: Bounds | None = None,
+    aliases: Aliases | None = None,
+) -> Track:  # fmt: skip
+    """A bedGraph as a track; one DataError lists what is out of order, overlaps, lies outside, or is no number.
+
+    `bounds` None: values may be anything finite.
+    """
+    track = empty_track(sizes)
+    reading = _Bedgraph(place, sizes, aliases or Aliases(sizes), bounds)
+    for number, line in lines:
+        if not line.strip() or line.startswith(("#", "track", "browser")):
+            continue
+        row = reading.row(number, line)
+        if row is not None:
+            interval, value = row
+            track[interval.chromosome][interval.start : interval.end] = value
+    reading.check()
+    return track
+
+
+class _Bedgraph:
+    """Checks the rows of a bedGraph and gathers its faults."""
+
+    def __init__(self, place: str, sizes: Mapping[str, int], aliases: Aliases, bounds: Bounds | None) -> None:
+        self._place, self._sizes, self._aliases, self._bounds = place, sizes, aliases, bounds
+        self._faults: list[str] = []
+        self._num_faults = 0
+        self._last = Interval("", 0, 0)
+        self._done: set[str] = set()
+
+    def row(self, number: int, line: str) -> tuple[Interval, float] | None:
+        words = line.split()
+        try:
+            name, start, end, value = words[0], int(words[1]), int(words[2]), float(words[3])
+        except (IndexError, ValueError):
+            return self._fault(number, f"wanted CHROMOSOME START END VALUE; got {line[:60]!r}")
+        known = self._aliases.resolve(name)
+        if known is None:
+            return self._fault(number, f"there is no chromosome {name!r} in this genome")
+        if not 0 <= start < end <= self._sizes[known]:
+            return self._fault(number, f"[{start}, {end}) is not within the {self._sizes[known]:,} bases of {known}")
+        low, high = (-np.inf, np.inf) if self._bounds is None else (self._bounds.low, self._bounds.high)
+        if not (low <= value <= high and np.isfinite(value)):
+            return self._fault(number, f"wanted a value from {low:g} to {high:g}; got {words[3]}")
+        interval, last = Interval(known, start, end), self._last
+        if known != last.chromosome:
+            self._done.add(last.chromosome)
+        if known in self._done:
+            return self._fault(number, f"{known} came before; its lines are to stand together")
+        if known == last.chromosome and start < last.end:
+            what = "overlaps" if end > last.start else "is out of order after"
+            return self._fault(number, f"{interval} {what} {last}")
+        self._last = interval
+        return interval, value
+
+    def _fault(self, number: int, text: str) -> None:
+        self._num_faults += 1
+        if len(self._faults) < MAX_FAULTS:
+            self._faults.append(f"{self._place}:{number}: {text}")
+
+    def check(self) -> None:
+        if self._num_faults:
+            more = self._num_faults - len(self._faults)
+            raise DataError("\n".join([*self._faults, *([f"and {more} more"] if more else [])]))
+
+
+def write_bigwig(path: Path, track: Track) -> None:
+    """The track as bigWig, with zoom levels; DataError for one that knows nothing."""
+    bigtools = _bigtools()
+    if not any(bool((~np.isnan(values_B)).any()) for values_B in track.values()):
+        raise DataError(f"{path}: nothing is known of any base, and a bigWig cannot be empty")
+    sizes = {name: len(track[name]) for name in sorted(track)}
+    rows = ((name, start, end, value) for name in sizes for start, end, value in runs(track[name]))
+    bigtools.open(str(path), "w").write(sizes, rows)
+
+
+def read_bigwig(path: Path, sizes: Mapping[str, int] | None = None, aliases: Aliases | None = None) -> Track:
+    """A bigWig as a track. DataError for a damaged file, an unknown chromosome, or one of another length."""
+    bigtools = _bigtools()
+    try:
+        file = bigtools.open(str(path))
+        there: dict[str, int] = file.chroms()
+    except Exception as error:
+        raise DataError(f"{path}: is not a whole bigWig file ({error})") from error
+    track = empty_track(there if sizes is None else sizes)
+    names = aliases or Aliases(track)
+    problems = []
+    for name, size in there.items():
+        known = names.resolve(name)
+        if known is None:
+            problems.append(f"{path}: there is no chromosome {name!r} in this genome")
+        elif size != len(track[known]):
+            problems.append(f"{path}: {name} has {size:,} bases; in this genome it has {len(track[known]):,}")
+        else:
+            for start, end, value in file.records(name):
+                track[known][start:end] = value
+    if problems:
+        raise DataError("\n".join(problems[:MAX_FAULTS]))
+    return track
+
+
+def _bigtools() -> Any:
+    try:
+        import pybigtools
+    except ImportError as error:
+        raise UsageError(
+            "bigWig needs the package pybigtools; install it with: pip install 'instar[genome]'"
+        ) from error
+    return pybigtools

@@ -1,0 +1,160 @@
+"""The values that a run, or a probe, keeps for each character, put back where they belong: documents, chromosomes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.core.errors import DataError, InputMissingError, UsageError
+from instar.core.rundir import RunFolder
+from instar.data.cache import TokenCache, build_cache
+from instar.data.files import byte_lines
+from instar.data.source import Fasta, Source
+from instar.data.tokenizer import Tokenizer
+from instar.genome.coordinates import Interval
+from instar.genome.fasta import read_records
+from instar.genome.track import Track, Values, empty_track
+from instar.masking.layout import Layout
+from instar.masking.plane import AGE, HEADER, Decoder, must_match, read_header
+from instar.masking.store import ChanceStore
+from instar.masking.update import Rule
+from instar.run.config import RunConfig
+from instar.run.folder import read_run_file
+from instar.run.masking import STORE, layout_of
+
+PROBE = "probe"
+"""Folder of the measurements in what `instar probe` wrote."""
+What = Literal["value", "p_true", "age"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A store with the corpus it is of."""
+
+    config: RunConfig
+    cache: TokenCache
+    layout: Layout
+    stores: dict[str, ChanceStore]
+    """By the name of what they hold."""
+    notices: tuple[str, ...]
+
+    @property
+    def source(self) -> Source:
+        """The corpus's files."""
+        return self.config.data.train
+
+    def values(self, name: str, document: int) -> Values:
+        """(B,) numbers of a document's characters, 0 to 1; NaN where nothing is known."""
+        store = self.stores[name]
+        first, last = (self.layout.place(number) for number in (document, document + 1))
+        return Decoder(store.form.dtype, np.nan)(np.asarray(store.plane.arrays["value"][first:last]))
+
+    def track(self, name: str, what: What = "value") -> Track:
+        """A store's values on the chromosomes of a genome; UsageError for a text, which has none."""
+        if not isinstance(self.source, Fasta):
+            raise UsageError("a text has no chromosomes; export its values with --format hdf5")
+        track = empty_track(sizes_of(self.source))
+        for document in range(self.cache.num_documents):
+            values = self._wanted(name, what, document)
+            start = self.cache.start(document)
+            track[self.cache.name(document)][start : start + len(values)] = values
+        return track
+
+    def _wanted(self, name: str, what: What, document: int) -> Values:
+        store = self.stores[name]
+        if what == "age":
+            return self._ages(store, document)
+        values = self.values(name, document)
+        if what == "value" or store.form.statistic == "p_true":
+            return values
+        if store.form.statistic == "one_minus_p":
+            return 1 - values
+        if store.form.statistic == "nll":
+            likelihood: Values = np.exp(-values * np.float32(store.form.scale))
+            return likelihood
+        raise UsageError(f"p_true cannot be told from {store.form.statistic}; ask for value")
+
+    def _ages(self, store: ChanceStore, document: int) -> Values:
+        if AGE not in store.plane.arrays:
+            raise UsageError("this store keeps no ages; it does where task.masking.decay is above 0")
+        first, last = (self.layout.place(number) for number in (document, document + 1))
+        ticks = np.asarray(store.plane.arrays[AGE][first:last]).astype(np.float32)
+        return np.where(ticks == 0, np.float32(np.nan), (ticks - 1) * store.form.tick)
+
+
+def open_stored(folder: Path) -> Stored:
+    """What a run folder or the output of `instar probe` keeps, in its newest state; nothing is changed.
+
+    A torn last record of a run that was killed is left out, with a notice.
+    """
+    is_probe = (folder / PROBE).is_dir()
+    run_file = folder / "run.yaml"
+    if not run_file.is_file():
+        raise InputMissingError(f"{folder}: is neither a run folder nor the output of `instar probe`")
+    config = read_run_file(run_file)
+    tokenizer = Tokenizer.load(folder if is_probe else _newest(folder))
+    cache = build_cache(config.data.train, tokenizer, config.data.cache_folder(), processes=config.data.processes)
+    layout = layout_of(config, cache)
+    places = sorted((folder / PROBE).iterdir()) if is_probe else [_store_of(folder, config)]
+    stores, notices = {}, []
+    for place in places:
+        form = read_header(place)
+        must_match(place, form, type(form)(**{**vars(form), "fingerprint": layout.fingerprint}))
+        store = ChanceStore(place, form, rule=Rule())
+        notices += store.latest()
+        stores[place.name if is_probe else form.statistic] = store
+    return Stored(config=config, cache=cache, layout=layout, stores=stores, notices=tuple(notices))
+
+
+def _store_of(folder: Path, config: RunConfig) -> Path:
+    named = getattr(getattr(config.task, "masking", None), "store", None)
+    place = Path(named) if named else folder / STORE
+    if not (place / HEADER).is_file():
+        raise InputMissingError(
+            f"{folder}: keeps no masking chances; they are made by a run with task.masking.kind: adaptive, or by "
+            "`instar probe`"
+        )
+    return place
+
+
+def _newest(folder: Path) -> Path:
+    checkpoints = RunFolder(folder).checkpoints()
+    if not checkpoints:
+        raise InputMissingError(f"{folder}: has no checkpoint yet, and the tokenizer is in there")
+    return checkpoints[-1][1]
+
+
+# ---- the genome itself ----
+
+
+def records_of(source: Fasta) -> Iterator[tuple[str, str]]:
+    """(name, sequence) of every record, in order, its case kept."""
+    for path in source.files():
+        for record in read_records(byte_lines(path), _refuse(path)):
+            yield record.name, record.sequence
+
+
+def _refuse(path: Path) -> Any:
+    def refuse(line: int, text: str) -> None:
+        raise DataError(f"{path}:{line}: {text}")
+
+    return refuse
+
+
+def sizes_of(source: Fasta) -> dict[str, int]:
+    """Bases of each chromosome."""
+    return {name: len(sequence) for name, sequence in records_of(source)}
+
+
+def sequence_of(source: Fasta, place: Interval) -> str:
+    """The bases of a place."""
+    found = next(sequence for name, sequence in records_of(source) if name == place.chromosome)
+    return found[place.start : place.end]
+
+
+def lengths_of(layout: Layout) -> NDArray[np.int64]:
+    """(N,) characters of each document."""
+    return np.diff(layout.first_N)

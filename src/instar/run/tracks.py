@@ -1,0 +1,243 @@
+"""`tracks`: values of characters in and out of files, summed by annotation, and seen in a browser."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from instar.checkpoint.disk import disk_errors, replace_bytes
+from instar.core.errors import DataError, InputMissingError, UsageError
+from instar.data.files import lines, resolve
+from instar.data.source import Fasta
+from instar.genome.annotation import Feature, read_features, summarise
+from instar.genome.coordinates import Aliases, Interval, parse_region, read_aliases
+from instar.genome.track import Bounds, Track, bedgraph_lines, read_bedgraph, read_bigwig, runs, write_bigwig
+from instar.masking.plane import Form, Plane, encode, write_header
+from instar.report.browser import BrowserTrack, browser_page
+from instar.run.folder import read_run_file
+from instar.run.masking import STORE
+from instar.run.stored import Stored, What, lengths_of, open_stored, sequence_of, sizes_of
+
+FileFormat = Literal["bedgraph", "bigwig", "hdf5"]
+ENDINGS: Mapping[FileFormat, str] = {"bedgraph": ".bedgraph", "bigwig": ".bw", "hdf5": ""}
+SAMPLES_A_SHARD = 2562
+"""Samples of a shard, where nobody says another number: what the original's data sets have."""
+MOST_BASES = 2_000_000
+"""Bases that one page shows at most."""
+VIEWED = "tracks"
+
+
+def export(
+    folder: Path, output: Path, *, form: FileFormat = "bigwig", what: What = "value", shard: int = SAMPLES_A_SHARD
+) -> dict[str, Any]:
+    """Write every store of a run or a probe as a track below `output`; returns what was written."""
+    stored = open_stored(folder)
+    written: list[str] = []
+    with disk_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        for name in stored.stores:
+            path = output / f"{name if what == 'value' else what}{ENDINGS[form]}"
+            if form == "hdf5":
+                _write_shards(stored, name, output, shard)
+            elif form == "bigwig":
+                write_bigwig(path, stored.track(name, what))
+            else:
+                replace_bytes(path, "".join(bedgraph_lines(stored.track(name, what))).encode())
+            written.append(str(path))
+    return {"written": written, "notices": list(stored.notices)}
+
+
+def import_values(folder: Path, given: Path, *, statistic: str = "one_minus_p") -> dict[str, Any]:
+    """Make the store of a run that has not begun from a track: bedGraph, bigWig, or a folder of HDF5 shards.
+
+    `folder` is a run folder without a store, or a probe's; values are 0 to 1.
+    """
+    stored = _corpus_of(folder)
+    place = folder / STORE
+    if place.exists() and any(place.iterdir()):
+        raise UsageError(f"{place}: holds a store; values are imported into a run that has none")
+    values = _given_values(stored, given)
+    known = sum(int((~np.isnan(part)).sum()) for part in values)
+    form = Form(fingerprint=stored.layout.fingerprint, num_characters=stored.layout.num_characters, statistic=statistic)
+    Plane.create(place, form)
+    plane = Plane(place, form, view="shared")
+    for document, part in enumerate(values):
+        first = stored.layout.place(document)
+        plane.arrays["value"][first : first + len(part)] = encode(part, form.dtype)
+    plane.flush()
+    write_header(place, form)
+    return {"store": str(place), "characters": stored.layout.num_characters, "known": known}
+
+
+def summary(
+    folder: Path, annotation: Path, *, what: What = "value", aliases: Path | None = None
+) -> list[dict[str, Any]]:
+    """A row for each store and class of features: bases, how many are known, and their mean."""
+    stored = open_stored(folder)
+    rows = []
+    for name in stored.stores:
+        track = stored.track(name, what)
+        features = features_of(annotation, {chromosome: len(part) for chromosome, part in track.items()}, aliases)
+        rows += [{"track": name, **vars(row)} for row in summarise(track, features)]
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a page is to show."""
+
+    region: str | None = None
+    annotation: Path | None = None
+    aliases: Path | None = None
+    output: Path | None = None
+
+
+def view(folder: Path, shown: Shown) -> dict[str, Any]:
+    """Write one page that needs no network: the genome, its annotation and the tracks of a region."""
+    stored = open_stored(folder)
+    if not isinstance(stored.source, Fasta):
+        raise UsageError("a text has no chromosomes to look at; see `instar report`")
+    sizes = sizes_of(stored.source)
+    names = _aliases(sizes, shown.aliases)
+    place = parse_region(shown.region or next(iter(sizes)), sizes, names)
+    if len(place) > MOST_BASES:
+        raise UsageError(f"region: {place} has {len(place):,} bases; a page shows {MOST_BASES:,} at most; name a part")
+    features = [] if shown.annotation is None else features_of(shown.annotation, sizes, shown.aliases)
+    page = browser_page(
+        title=f"{folder.name}: {place}",
+        place=place,
+        size=sizes[place.chromosome],
+        sequence=sequence_of(stored.source, place),
+        tracks=list(_browser_tracks(stored, place)),
+        features=[one for one in features if _meets(one, place)],
+    )
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(place))
+    path = shown.output or folder / VIEWED / f"{stem}.html"
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_bytes(path, page)
+    return {"page": str(path), "region": str(place), "bytes": len(page), "notices": list(stored.notices)}
+
+
+def features_of(path: Path, sizes: Mapping[str, int], aliases: Path | None = None) -> list[Feature]:
+    """The features of a GFF3 or BED file, packed or not, by the ending of its name."""
+    file = resolve(str(path))[0]
+    endings = {ending.lower() for ending in file.suffixes}
+    form: Literal["gff", "bed"] = "bed" if ".bed" in endings else "gff"
+    return read_features(lines(file), str(path), sizes, form=form, aliases=_aliases(sizes, aliases))
+
+
+def _aliases(sizes: Mapping[str, int], path: Path | None) -> Aliases:
+    return Aliases(sizes, () if path is None else read_aliases(lines(resolve(str(path))[0]), str(path)))
+
+
+def _meets(feature: Feature, place: Interval) -> bool:
+    same = feature.place.chromosome == place.chromosome
+    return same and feature.place.start < place.end and place.start < feature.place.end
+
+
+def _browser_tracks(stored: Stored, place: Interval) -> Iterator[BrowserTrack]:
+    for name, store in stored.stores.items():
+        wanted: Sequence[What] = ("value",)
+        if store.form.statistic == "one_minus_p":
+            wanted = ("value", "p_true", *(["age"] if store.form.tick else []))  # type: ignore[list-item]
+        for what in wanted:
+            values = stored.track(name, what)[place.chromosome][place.start : place.end]
+            shown_name = {"value": f"masking value ({name})", "p_true": "p_true", "age": "step of the last look"}[what]
+            shown_name = name if store.form.statistic == name and name not in ("one_minus_p",) else shown_name
+            yield BrowserTrack(shown_name, tuple(runs(values, place.start)), None if what == "age" else 1.0)
+
+
+# ---- HDF5 shards: a data set for each sample, float16, NaN where nothing is known ----
+
+
+def _write_shards(stored: Stored, name: str, output: Path, shard: int) -> None:
+    h5py = _h5py()
+    for first in range(0, stored.cache.num_documents, shard):
+        with h5py.File(output / f"shard_{first // shard}.hdf5", "w") as file:
+            for document in range(first, min(first + shard, stored.cache.num_documents)):
+                file.create_dataset(str(document - first), data=stored.values(name, document).astype(np.float16))
+
+
+def _read_shards(stored: Stored, given: Path) -> list[Any]:
+    h5py = _h5py()
+    lengths, problems, found = lengths_of(stored.layout), [], []
+    paths = sorted(given.glob("shard_*.hdf5"), key=lambda path: int(re.sub(r"\D", "", path.stem) or 0))
+    for path in paths:
+        with _damaged(path), h5py.File(path, "r") as file:
+            for key in sorted(file, key=int):
+                values = np.asarray(file[key], dtype=np.float32)
+                number = len(found)
+                found.append(values)
+                if number < len(lengths) and len(values) != lengths[number]:
+                    problems.append(f"{path}: sample {key} has {len(values):,} values; wanted {lengths[number]:,}")
+                elif not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
+                    problems.append(f"{path}: sample {key} has values outside 0 to 1")
+    if len(found) != len(lengths):
+        problems.append(f"{given}: has {len(found):,} samples; this corpus has {len(lengths):,} documents")
+    if problems:
+        raise DataError("\n".join(problems[:20]))
+    return found
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: is not a whole HDF5 shard ({error})") from error
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise UsageError("HDF5 needs the package h5py; install it with: pip install 'instar[genome]'") from error
+    return h5py
+
+
+# ---- reading back ----
+
+
+def _corpus_of(folder: Path) -> Stored:
+    """The corpus of a run that has no store yet."""
+    from instar.data.cache import build_cache
+    from instar.run.corpus import build_corpus
+    from instar.run.masking import layout_of
+
+    if not (folder / "run.yaml").is_file():
+        raise InputMissingError(f"{folder}: has no run.yaml; write one, or name a run folder")
+    config = read_run_file(folder / "run.yaml")
+    tokenizer = build_corpus(config, lambda _: None).tokenizer
+    cache = build_cache(config.data.train, tokenizer, config.data.cache_folder())
+    return Stored(config=config, cache=cache, layout=layout_of(config, cache), stores={}, notices=())
+
+
+def _given_values(stored: Stored, given: Path) -> list[Any]:
+    """Values of each document."""
+    if given.is_dir():
+        return _read_shards(stored, given)
+    file = resolve(str(given))[0]
+    if not isinstance(stored.source, Fasta):
+        raise UsageError(f"{given}: a text has no chromosomes; import a folder of HDF5 shards")
+    sizes = sizes_of(stored.source)
+    track = _read_track(file, sizes)
+    parts = []
+    for document, length in enumerate(lengths_of(stored.layout).tolist()):
+        start = stored.cache.start(document)
+        parts.append(track[stored.cache.name(document)][start : start + length])
+    return parts
+
+
+def _read_track(file: Path, sizes: Mapping[str, int]) -> Track:
+    if file.suffix.lower() in (".bw", ".bigwig"):
+        track = read_bigwig(file, sizes)
+        outside = [name for name, part in track.items() if ((part < 0) | (part > 1)).any()]
+        if outside:
+            raise DataError(f"{file}: has values outside 0 to 1 on {', '.join(outside[:5])}")
+        return track
+    return read_bedgraph(lines(file), str(file), sizes, bounds=Bounds())

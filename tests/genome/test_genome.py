@@ -1,0 +1,266 @@
+"""Coordinates, indexed FASTA, tracks and annotation: what they give back, and what they refuse."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instar.core.errors import DataError, InputMissingError, UsageError
+from instar.genome.annotation import read_features, summarise
+from instar.genome.bgzf import BgzfReader, write_bgzf
+from instar.genome.coordinates import Aliases, Interval, parse_region, read_aliases
+from instar.genome.indexed import IndexedFasta
+from instar.genome.track import (
+    Bounds,
+    bedgraph_lines,
+    empty_track,
+    read_bedgraph,
+    read_bigwig,
+    runs,
+    write_bigwig,
+)
+
+SIZES = {"chrI": 60, "chrII": 40}
+
+
+def numbered(text: str) -> list[tuple[int, str]]:
+    return list(enumerate(text.splitlines(), 1))
+
+
+# ---- coordinates ----
+
+
+def test_regions_are_counted_from_zero_and_end_before_their_end() -> None:
+    assert parse_region("chrI:10-20", SIZES) == Interval("chrI", 10, 20)
+    assert len(parse_region("chrI:10-20", SIZES)) == 10
+    assert parse_region("II", SIZES) == Interval("chrII", 0, 40)
+    assert parse_region("chrI:0-6_0", SIZES) == Interval("chrI", 0, 60)
+
+
+@pytest.mark.parametrize("text", ["chrI:20-10", "chrI:5-5", "chrI:0-61", "chrI:a-b", "", "chrI 1 2"])
+def test_a_region_that_is_none(text: str) -> None:
+    with pytest.raises(UsageError, match="region"):
+        parse_region(text, SIZES)
+
+
+def test_an_unknown_chromosome_is_told_with_those_there_are() -> None:
+    with pytest.raises(UsageError, match=r"no chromosome 'chrX'; there are: chrI, chrII"):
+        parse_region("chrX:1-2", SIZES)
+
+
+def test_chromosomes_have_many_names() -> None:
+    rows = read_aliases(numbered("# a table\nNC_001133.9\tchrI\t1\nNC_009\tnowhere"), "alias.txt")
+    aliases = Aliases(["chrI", "2", "chrM"], rows)
+    found = [aliases.resolve(name) for name in ("chrI", "NC_001133.9", "1", "chr2", "2", "MT", "chrMT", "nowhere", "X")]
+    assert found == ["chrI", "chrI", "chrI", "2", "2", "chrM", "chrM", None, None]
+    with pytest.raises(DataError, match=r"alias.txt:1: wanted names separated by tabs"):
+        list(read_aliases(numbered("one"), "alias.txt"))
+
+
+def test_windows_tile_a_stretch() -> None:
+    windows = list(Interval("c", 5, 20).windows(6))
+    assert [(one.start, one.end) for one in windows] == [(5, 11), (11, 17), (17, 20)]
+    assert [one.start for one in Interval("c", 0, 10).windows(4, 2)] == [0, 2, 4, 6, 8]
+
+
+# ---- FASTA ----
+
+
+def fasta(width: int, ending: str = "\n") -> tuple[str, dict[str, str]]:
+    rng = np.random.default_rng(1)
+    records = {
+        name: "".join(rng.choice(list("ACGTacgtN"), size)) for name, size in (("chrI", 203), ("chrII", 60), ("x", 7))
+    }
+    lines = []
+    for name, bases in records.items():
+        lines += [f">{name} about it", *(bases[at : at + width] for at in range(0, len(bases), width))]
+    return ending.join(lines) + ending, records
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("width", "ending"), [(60, "\n"), (7, "\r\n"), (1000, "\n")])
+def test_any_part_of_a_genome(packed: bool, width: int, ending: str, tmp_path: Path) -> None:  # noqa: FBT001
+    text, records = fasta(width, ending)
+    path = tmp_path / ("g.fa.gz" if packed else "g.fa")
+    if packed:
+        write_bgzf(path, text.encode())
+    else:
+        path.write_bytes(text.encode())
+    with IndexedFasta(path) as genome:
+        assert genome.sizes == {name: len(bases) for name, bases in records.items()}
+        rng = np.random.default_rng(2)
+        for name, bases in records.items():
+            assert genome.fetch(Interval(name, 0, len(bases))) == bases
+            for _ in range(20):
+                start, end = sorted(rng.integers(0, len(bases) + 1, 2).tolist())
+                assert genome.fetch(Interval(name, start, end)) == bases[start:end]
+        with pytest.raises(UsageError, match="has 203 bases"):
+            genome.fetch(Interval("chrI", 0, 204))
+        with pytest.raises(UsageError, match="no chromosome"):
+            genome.fetch(Interval("y", 0, 1))
+        rows = [
+            f"{one.name}\t{one.length}\t{one.offset}\t{one.line_bases}\t{one.line_bytes}"
+            for one in genome.entries.values()
+        ]
+        entries = genome.entries
+    (path.with_name(f"{path.name}.fai")).write_text("\n".join(rows) + "\n")
+    with IndexedFasta(path) as again:
+        assert again.entries == entries
+
+
+def test_bgzf_gives_any_part_and_gunzip_the_whole(tmp_path: Path) -> None:
+    import gzip
+
+    content = np.random.default_rng(0).integers(60, 90, 300_000).astype(np.uint8).tobytes()
+    write_bgzf(tmp_path / "x.gz", content)
+    assert gzip.decompress((tmp_path / "x.gz").read_bytes()) == content
+    with BgzfReader(tmp_path / "x.gz") as file:
+        assert file.size == len(content)
+        for start, count in ((0, 10), (65_270, 30), (299_995, 99), (400_000, 5), (0, 300_000)):
+            assert file.read(start, count) == content[start : start + count]
+
+
+def test_genomes_that_cannot_be_entered(tmp_path: Path) -> None:
+    import gzip
+
+    path = tmp_path / "g.fa"
+    path.write_text(">a\nACGT\nAC\nACGT\n")
+    with pytest.raises(DataError, match="lines of a are of uneven length"):
+        IndexedFasta(path)
+    path.write_bytes(gzip.compress(b">a\nACGT\n"))
+    with pytest.raises(DataError, match="pack it with bgzip"):
+        IndexedFasta(path)
+    with pytest.raises(InputMissingError, match=r"none\.fa"):
+        IndexedFasta(tmp_path / "none.fa")
+    write_bgzf(path, b">a\nACGT\n" * 40)
+    damaged = bytearray(path.read_bytes())
+    damaged[30] ^= 255
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(DataError, match="is damaged"):
+        IndexedFasta(path)
+    path.write_text(">a\nACGT\n")
+    (tmp_path / "g.fa.fai").write_text("a\t4\tx\n")
+    with pytest.raises(DataError, match=r"g\.fa\.fai:1"):
+        IndexedFasta(path)
+
+
+# ---- tracks ----
+
+VALUES = st.lists(st.sampled_from([np.nan, 0.0, 0.25, 0.5, 1.0]), min_size=60, max_size=60)
+
+
+@settings(max_examples=40, deadline=None)
+@given(VALUES)
+def test_a_track_comes_back_from_bedgraph_and_bigwig(
+    tmp_path_factory: pytest.TempPathFactory, values: list[float]
+) -> None:
+    track = empty_track(SIZES)
+    track["chrI"][:] = values
+    track["chrII"][5:9] = 0.75
+    lines = list(bedgraph_lines(track))
+    back = read_bedgraph(enumerate(lines, 1), "t.bedgraph", SIZES)
+    path = tmp_path_factory.mktemp("t") / "t.bw"
+    write_bigwig(path, track)
+    wig = read_bigwig(path, SIZES)
+    for name in SIZES:
+        np.testing.assert_array_equal(back[name], track[name])
+        np.testing.assert_array_equal(wig[name], track[name])
+    known = np.array(values)[~np.isnan(values)]
+    assert len(lines) - 1 <= len(known), "equal neighbours are one line"
+
+
+def test_runs_are_merged_and_what_is_unknown_is_left_out() -> None:
+    values = np.array([np.nan, 0.5, 0.5, 0.1, np.nan, np.nan, 0.0], dtype=np.float32)
+    assert [(start, end) for start, end, _ in runs(values, 100)] == [(101, 103), (103, 104), (106, 107)]
+    assert list(runs(np.zeros(0, np.float32))) == []
+
+
+def test_the_first_base_of_a_minus_strand_is_its_last() -> None:
+    """The original wrote end - i for base i of a minus strand, one too far."""
+    from instar.genome.strand import mirrored
+
+    assert [mirrored(base, base + 1, 10)[0] for base in range(3)] == [9, 8, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("chrI\t5\t9\t0.5\nchrI\t0\t3\t0.5", r"t:2: chrI:0-3 is out of order after chrI:5-9"),
+        ("chrI\t0\t9\t0.5\nchrI\t8\t12\t0.5", r"t:2: chrI:8-12 overlaps chrI:0-9"),
+        ("chrX\t0\t9\t0.5", "no chromosome 'chrX'"),
+        ("chrI\t50\t61\t0.5", r"\[50, 61\) is not within the 60 bases"),
+        ("chrI\t9\t9\t0.5", "is not within"),
+        ("chrI\t0\t9\t1.5", "wanted a value from 0 to 1; got 1.5"),
+        ("chrI\t0\t9\t-0.1", "wanted a value from 0 to 1"),
+        ("chrI\t0\t9\tnan", "wanted a value"),
+        ("chrI\t0\tnine\t0.5", "wanted CHROMOSOME START END VALUE"),
+        ("chrI\t0\t1\t0.5\nchrII\t0\t1\t0.5\nchrI\t5\t6\t0.5", "t:3: chrI came before"),
+    ],
+)
+def test_a_bedgraph_with_a_fault(text: str, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        read_bedgraph(numbered(text), "t", SIZES, bounds=Bounds())
+
+
+def test_all_faults_of_a_bedgraph_come_together() -> None:
+    text = "track type=bedGraph\n" + "chrX\t0\t1\t2\n" * 30
+    with pytest.raises(DataError) as raised:
+        read_bedgraph(numbered(text), "t", SIZES)
+    assert len(str(raised.value).splitlines()) == 21
+    assert "and 10 more" in str(raised.value)
+
+
+def test_bigwigs_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing is known"):
+        write_bigwig(tmp_path / "none.bw", empty_track(SIZES))
+    (tmp_path / "no.bw").write_bytes(b"no bigWig at all" * 9)
+    with pytest.raises(DataError, match="is not a whole bigWig"):
+        read_bigwig(tmp_path / "no.bw")
+    track = empty_track({"chrI": 60, "chrX": 10})
+    track["chrI"][0], track["chrX"][0] = 1, 1
+    write_bigwig(tmp_path / "x.bw", track)
+    with pytest.raises(DataError, match=r"no chromosome 'chrX'"):
+        read_bigwig(tmp_path / "x.bw", SIZES)
+    with pytest.raises(DataError, match="chrI has 60 bases; in this genome it has 61"):
+        read_bigwig(tmp_path / "x.bw", {"chrI": 61, "chrX": 10})
+
+
+# ---- annotation ----
+
+
+def test_a_gff_counts_from_one_and_a_bed_from_zero() -> None:
+    gff = "##gff-version 3\nchrI\tx\tgene\t1\t10\t.\t+\t.\tID=g1;Name=ACT1\nI\tx\tCDS\t3\t4\t.\t-\t0\tID=c\n"
+    gff += "##FASTA\n>chrI\nACGT"
+    found = read_features(numbered(gff), "a.gff3", SIZES, form="gff")
+    assert [(str(one.place), one.place.strand, one.kind, one.name) for one in found] == [
+        ("chrI:0-10", "+", "gene", "ACT1"),
+        ("chrI:2-4", "-", "CDS", "c"),
+    ]
+    bed = read_features(numbered("chrI\t0\t10\trepeat\t0\t+\nchrII\t3\t4"), "a.bed", SIZES, form="bed")
+    assert [(str(one.place), one.kind) for one in bed] == [("chrI:0-10", "repeat"), ("chrII:3-4", "feature")]
+
+
+def test_annotation_beyond_the_end_and_of_unknown_chromosomes() -> None:
+    text = "chrI\tx\tgene\t55\t61\t.\t+\t.\t\nchrX\tx\tgene\t1\t2\t.\t+\t.\t\nchrI\tx\tgene\tone\t2"
+    with pytest.raises(DataError) as raised:
+        read_features(numbered(text), "a.gff3", SIZES, form="gff")
+    told = str(raised.value)
+    assert "a.gff3:1: chrI:54-61 is not within the 60 bases of chrI" in told
+    assert "a.gff3:2: there is no chromosome 'chrX'" in told
+    assert "a.gff3:3: is no line of a GFF file" in told
+
+
+def test_a_class_is_summed_over_its_bases_once() -> None:
+    track = empty_track(SIZES)
+    track["chrI"][:20] = 0.5
+    track["chrI"][20:30] = 1.0
+    text = "chrI\t0\t20\trepeat\nchrI\t10\t30\trepeat\nchrI\t25\t35\tgene"
+    rows = summarise(track, read_features(numbered(text), "a.bed", SIZES, form="bed"))
+    told = {row.kind: row for row in rows}
+    assert (told["repeat"].num_features, told["repeat"].num_bases, told["repeat"].num_known) == (2, 30, 30)
+    assert told["repeat"].mean == pytest.approx((20 * 0.5 + 10) / 30)
+    assert (told["gene"].num_bases, told["gene"].num_known, told["gene"].mean) == (10, 5, 1.0)
+    assert told["(none)"].num_bases == 25 + 40
+    assert np.isnan(told["(none)"].mean)
