@@ -39,7 +39,7 @@ from instar.trainer.callbacks.progress import ProgressBar
 from instar.trainer.callbacks.sample import Sample
 from instar.trainer.callbacks.signals import Signals
 from instar.trainer.callbacks.tensorboard import TensorBoard
-from instar.trainer.snapshot import Identity, Snapshot
+from instar.trainer.snapshot import Capture, Identity, Snapshot
 
 PREVIEW_ROWS = 4
 EVALUATION_TOKENS = 8192
@@ -143,7 +143,7 @@ class Parts:
         train, runtime = self.config.train, self.runtime
         held: list[Callbacks] = []  # the checkpoint saves the state of all callbacks, itself among them
 
-        def capture() -> Callable[[Path], None]:
+        def capture() -> Capture:
             self.learns.settle()
             return self.snapshot(held[0]).capture()
 

@@ -25,6 +25,7 @@ from instar.run.folder import must_be_free, must_go_on_from, run_folder, write_r
 from instar.run.prepare import Run, prepare
 from instar.trainer import Callback, Runtime
 from instar.trainer.callbacks.signals import INTERRUPTED, PREEMPTED
+from instar.trainer.parallel.processes import Processes
 
 
 def train(
@@ -39,9 +40,8 @@ def train(
 
     Raises PreemptedError or InterruptedRunError once it has saved, when a signal asked it to leave.
     """
-    loaded = load(run_file, RunConfig, overrides)
+    loaded, runtime = _begun(run_file, overrides)
     folder = run_folder(run_file, loaded.value, output)
-    runtime = Runtime.start(loaded.value.train.device, loaded.value.train.precision, loaded.value.train.parallel)
     try:
         run = _trained(loaded, folder, runtime, resume=resume, extra=extra)
         _leave_if_asked(run, folder)
@@ -58,6 +58,18 @@ def train(
         raise
     runtime.leave(0)
     return summary
+
+
+def _begun(run_file: Path, overrides: Sequence[str]) -> tuple[Loaded[RunConfig], Runtime]:
+    """The run file, read, among the ranks of the run; what is wrong with it is told by one of them."""
+    try:
+        loaded = load(run_file, RunConfig, overrides)
+        train = loaded.value.train
+        return loaded, Runtime.start(train.device, train.precision, train.parallel)
+    except InstarError as error:
+        if Processes.before().is_first_to_fail():
+            raise
+        raise SystemExit(error.exit_code) from None
 
 
 def _trained(

@@ -53,7 +53,11 @@ class Runtime:
         parallel = parallel or Auto()
         chosen = _device(device)
         processes = Processes.join(parallel, chosen)
-        layout = Layout.of(parallel, processes.rank, processes.world_size, chosen)
+        try:
+            layout = Layout.of(parallel, processes.rank, processes.world_size, chosen)
+        except UsageError as error:
+            processes.leave(error.exit_code, together=False)
+            raise
         return cls(device=chosen, precision=precision, parallel=parallel, processes=processes, layout=layout)
 
     @property

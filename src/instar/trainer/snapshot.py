@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from instar.checkpoint.lineage import STATE, parent_reference
+from instar.checkpoint.sharded import TensorFile, in_order, write_one_by_one
 from instar.checkpoint.tensors import read_tensors, write_tensors
 from instar.checkpoint.values import read_json, write_json
 from instar.config import Config
@@ -19,6 +19,7 @@ from instar.model.compact import CompactEmbedding, used_tables, whole_tables
 from instar.trainer.average import WeightAverage
 from instar.trainer.callback import Callback
 from instar.trainer.parallel.parts import local, part_of
+from instar.trainer.parallel.stream import Stream
 from instar.trainer.runtime import Runtime
 from instar.trainer.state import Counters, TrainState
 
@@ -49,7 +50,7 @@ class Snapshot:
     write_companions: Callable[[Path], None]
     """Puts what makes the folder usable alone beside the weights: tokenizer, run file, labels."""
 
-    def capture(self) -> Callable[[Path], None]:
+    def capture(self) -> "Capture":
         """What puts everything into a folder; every rank captures, the main one writes, before the next step.
 
         NonFiniteError, on every rank, rather than a weight that is not a number.
@@ -57,31 +58,27 @@ class Snapshot:
         state, runtime = self.state, self.runtime
         runtime.settle(state.network)
         refuse_non_finite(state, runtime)
-        tensors = {OPTIMIZER: _optimizer_tensors(state.optimizer)}
-        if state.average is not None:
-            tensors[AVERAGE] = state.average.weights
-        weights = runtime.weights(state.network) if runtime.is_sharded else None
-        return partial(self._write, weights, {name: runtime.whole(named) for name, named in tensors.items()})
+        optimizer = _optimizer_tensors(state.optimizer)
+        return Capture(
+            snapshot=self,
+            weights=runtime.weights(state.network) if runtime.is_sharded else None,
+            average=None if state.average is None else runtime.whole(state.average.weights),
+            optimizer=optimizer,
+            stream=Stream(optimizer, in_order(optimizer)),
+        )
 
-    def _write(
-        self, weights: Mapping[str, Tensor] | None, tensors: Mapping[str, dict[str, Tensor]], folder: Path
-    ) -> None:
+    def record(self, folder: Path) -> dict[str, Any]:
+        """All that is no tensor."""
         state = self.state
-        callbacks = self.callback.state_dict()
-        state.network.save(folder, None if weights is None else whole_tables(state.network, weights))
-        self.write_companions(folder)
-        write_tensors(folder / OPTIMIZER, tensors[OPTIMIZER])
-        if AVERAGE in tensors:
-            write_tensors(folder / AVERAGE, whole_tables(state.network, tensors[AVERAGE]))
         parent = self.identity.parent
-        record = {
+        return {
             "step": state.step,
             "counters": asdict(state.counters),
             "lr": state.optimizer.param_groups[0]["lr"],
             "totals": dict(state.totals),
             "schedule": state.schedule.model_dump(mode="json") if isinstance(state.schedule, Config) else None,
             "task": state.task.state_dict(),
-            "callbacks": callbacks,
+            "callbacks": self.callback.state_dict(),
             "scaler": state.scaler.state_dict(),
             "run_hash": self.identity.run_hash,
             "data_fingerprint": self.identity.data_fingerprint,
@@ -89,7 +86,6 @@ class Snapshot:
             "parent": None if parent is None else parent_reference(folder, parent),
             "versions": dict(self.identity.versions),
         }
-        write_json(folder / STATE, record)
 
     def restore(self, folder: Path) -> None:
         """Take back everything but the weights, which the network was built with.
@@ -99,7 +95,7 @@ class Snapshot:
         record = read_json(folder / STATE)
         self._must_agree(folder, record)
         state = self.state
-        _load_optimizer(state.optimizer, read_tensors(folder / OPTIMIZER), folder)
+        _load_optimizer(state.optimizer, TensorFile(folder / OPTIMIZER), folder)
         if state.average is not None:
             _load_average(state.average, used_tables(state.network, read_tensors(folder / AVERAGE)), folder)
         state.counters = Counters(**record["counters"])
@@ -116,6 +112,34 @@ class Snapshot:
                     f"{folder}: was trained on other {what} ({theirs[:12]}, and this run has {mine[:12]}); resume with "
                     "the same, or begin a new run with model: {from: " + str(folder) + "}"
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capture:
+    """A moment of a run, on its way into a folder. Only one tensor of the optimizer is whole at a time."""
+
+    snapshot: Snapshot
+    weights: Mapping[str, Tensor] | None
+    """Whole ones, where the network has only parts."""
+    average: dict[str, Tensor] | None
+    optimizer: Mapping[str, Tensor]
+    stream: Stream
+    """Its values."""
+
+    def write(self, folder: Path) -> None:
+        """Everything; on the main rank, while the others `finish`."""
+        network = self.snapshot.state.network
+        record = self.snapshot.record(folder)
+        network.save(folder, None if self.weights is None else whole_tables(network, self.weights))
+        self.snapshot.write_companions(folder)
+        write_one_by_one(folder / OPTIMIZER, self.optimizer, self.stream)
+        if self.average is not None:
+            write_tensors(folder / AVERAGE, whole_tables(network, self.average))
+        write_json(folder / STATE, record)
+
+    def finish(self) -> None:
+        """Do this rank's part of what is left to do; every rank calls it, also where writing failed."""
+        self.stream.finish()
 
 
 def take_average(network: Network, folder: Path) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from instar.checkpoint import protocol
 from instar.core.errors import DiskError
@@ -13,6 +13,18 @@ from instar.trainer.callbacks.interval import Due
 from instar.trainer.state import StepResult, TrainState
 
 MOST_FAILURES = 3
+
+
+class Captured(Protocol):
+    """A moment of a run: the main process writes it, and all finish together."""
+
+    def write(self, folder: Path) -> None:
+        """Put everything into the folder."""
+        ...
+
+    def finish(self) -> None:
+        """Do this rank's part of what is left to do."""
+        ...
 
 
 class Checkpoint(Callback):
@@ -27,7 +39,7 @@ class Checkpoint(Callback):
     def __init__(
         self,
         run: RunFolder,
-        capture: Callable[[], Callable[[Path], None]],
+        capture: Callable[[], Captured],
         due: Due,
         *,
         keep_last: int,
@@ -66,8 +78,11 @@ class Checkpoint(Callback):
         """Publish this step's checkpoint and let go of old ones; all ranks capture it, the main one writes."""
         runtime = self.due.runtime
         folder = self.run.checkpoint(state.step)
-        write = self.capture()
-        error = self._publish(folder, write) if runtime.is_main else None
+        captured = self.capture()
+        try:
+            error = self._publish(folder, captured.write) if runtime.is_main else None
+        finally:
+            captured.finish()
         if not runtime.any(error is not None):
             self._failures = 0
             self.announce.saved(state, folder)

@@ -13,6 +13,8 @@ from torch import distributed
 from instar.core.errors import UsageError
 from instar.trainer.parallel.config import Auto, Ddp, Fsdp
 
+_SOON = timedelta(seconds=10)
+
 
 class Processes:
     """This process among those of its run: the group that plain PyTorch talks through."""
@@ -40,6 +42,17 @@ class Processes:
         store = _store(world_size, timeout)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
         return cls(rank, world_size, store)
+
+    @classmethod
+    def before(cls) -> "Processes":
+        """The processes of the launcher before they have met, for one that fails so early."""
+        rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        if world_size == 1:
+            return cls()
+        try:
+            return cls(rank, world_size, _store(world_size, _SOON))
+        except RuntimeError:  # the main process, which keeps the list, is gone
+            return cls()
 
     def is_first_to_fail(self) -> bool:
         """True on the one process that tells the user why the run ends; what the others met is the same, or follows."""
