@@ -487,6 +487,7 @@ class WithMore(TrainingArguments):
     dtype: torch.dtype = torch.float32
     learning_rate: float = 1e-3
     logging_dir: str = "logs"
+    run_name: int = 3
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "extra"]
     extra: dict[str, Any] | str | None = None
 

@@ -1,6 +1,7 @@
 """Where a run writes, how long it lasts, and how its learning rate moves."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from instar.api.arguments.choices import SchedulerType
 from instar.api.arguments.option import formerly, option
@@ -10,7 +11,10 @@ from instar.api.arguments.option import formerly, option
 class OutputArguments:
     """Where a run writes."""
 
-    output_dir: str | None = option(None, "folder for checkpoints and results; unset: trainer_output")
+    if TYPE_CHECKING:
+        output_dir: str = ""  # as it is once the arguments are made
+    else:
+        output_dir: str | None = option(None, "folder for checkpoints and results; unset: trainer_output")
 
 
 @dataclass(repr=False)
@@ -30,7 +34,10 @@ class ScheduleArguments:
 
     learning_rate: float = option(5e-5, "the peak of the learning rate")
     lr_scheduler_type: SchedulerType | str = option("linear", "how the rate moves after the warm-up")
-    lr_scheduler_kwargs: dict | str | None = option(None, "further values of the schedule, by name")  # type: ignore[type-arg]
+    if TYPE_CHECKING:
+        lr_scheduler_kwargs: dict[str, Any] | None = None
+    else:
+        lr_scheduler_kwargs: dict | str | None = option(None, "further values of the schedule, by name")
     warmup_steps: float = option(
         0, "steps over which the rate rises from 0; below 1: that share of all steps", **formerly("warmup_ratio")
     )

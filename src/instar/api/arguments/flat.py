@@ -102,7 +102,7 @@ class TrainingArguments(
 
     def _read_accelerator(self) -> Iterator[Fault]:
         try:
-            self.accelerator_config = AcceleratorConfig.read(self.accelerator_config)  # type: ignore[assignment]
+            self.accelerator_config = AcceleratorConfig.read(self.accelerator_config)
         except (ValueError, TypeError, OSError) as error:
             yield Fault("accelerator_config", str(error))
 

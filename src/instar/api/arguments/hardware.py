@@ -1,7 +1,7 @@
 """What makes a run the same again, and what it runs on."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from instar.api.arguments.option import formerly, option
 
@@ -20,7 +20,10 @@ class HardwareArguments:
     """The device, and how Accelerate's part is set up."""
 
     use_cpu: bool = option(False, "stay on the CPU though there is a GPU", **formerly("no_cuda"))
-    accelerator_config: dict | str | None = option(  # type: ignore[type-arg]
-        None, "how batches are spread over processes: a mapping, or a JSON file with one"
-    )
+    if TYPE_CHECKING:
+        accelerator_config: Any = None  # an AcceleratorConfig once the arguments are made
+    else:
+        accelerator_config: dict | str | None = option(
+            None, "how batches are spread over processes: a mapping, or a JSON file with one"
+        )
     parallelism_config: Any | None = option(None, "sizes of process groups, as Accelerate has them")
