@@ -75,7 +75,8 @@ def _overrides(config: RunConfig, shared: Path) -> Iterator[str]:
         if getattr(source, "path", "").startswith("embedded:"):
             yield f"data.{split}.path={_piece(source.path.removeprefix('embedded:'), shared)}"
     yield f"data.max_length={LENGTH}"
-    yield f"data.too_long={'truncate' if config.task.kind == 'classify' else 'window'}"
+    cuts = config.task.kind == "classify" or getattr(config.data.train, "completion", None) is not None
+    yield f"data.too_long={'truncate' if cuts else 'window'}"
     if config.data.eval is not None and hasattr(config.data.eval, "fraction"):
         yield "data.eval={split: 0.2}"
     yield f"train.budget={STEPS} steps"

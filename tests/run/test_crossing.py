@@ -20,6 +20,7 @@ from instar.run.build import make_network
 from instar.run.check import check
 from instar.run.config import RunConfig
 from instar.run.corpus import build_corpus, cut_corpus
+from instar.run.evaluate import evaluate
 from instar.run.prepare import prepare
 from instar.trainer import Runtime
 from tests.model.helpers import stock
@@ -295,8 +296,21 @@ def test_a_schedule_that_looks_back_wants_a_checkpoint(workshop: Workshop, train
     assert given.state.schedule.factor(0.0, 0.1, given.state.totals) == 0.25
 
 
-@pytest.mark.parametrize("verb", ["begin", "resume"])
-def test_a_newer_format_is_refused(workshop: Workshop, trained: Trained, tmp_path: Path, verb: str) -> None:
+def test_labels_that_the_checkpoint_does_not_know_are_refused(trained: Trained, tmp_path: Path) -> None:
+    _, summary = trained("classify")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,kind\nthe bird,bird\nthe stone,rock\n")
+    with pytest.raises(DataError, match=r"rows\.csv:3: label 'rock' is not known.*known are: bird, other"):
+        evaluate(Path(summary["checkpoint"]), input_file=rows)
+
+
+def test_a_task_that_the_architecture_cannot_do_is_refused(trained: Trained) -> None:
+    workshop, summary = trained("causal_lm")
+    with pytest.raises(ConfigError, match="gpt2 has no masked_lm head, only causal_lm, classify"):
+        begun(workshop, "mlm", *from_(summary["checkpoint"]))
+
+
+def test_a_newer_format_is_refused(workshop: Workshop, trained: Trained, tmp_path: Path) -> None:
     _, summary = trained("mlm")
     newer = tmp_path / "checkpoint-12"
     shutil.copytree(summary["checkpoint"], newer)

@@ -5,19 +5,38 @@ from typing import Annotated
 import typer
 
 from instar import __version__
+from instar.cli.chat import chat
 from instar.cli.check import check
 from instar.cli.demo import demo
 from instar.cli.doctor import doctor
 from instar.cli.evaluate import evaluate
+from instar.cli.fill_mask import fill_mask
+from instar.cli.generate import generate
 from instar.cli.init import init
 from instar.cli.lineage import lineage
 from instar.cli.predict import predict
 from instar.cli.report import report
 from instar.cli.schema import schema
+from instar.cli.status import status
 from instar.cli.tracks import tracks
 from instar.cli.train import train
 
-VERBS = (init, check, train, evaluate, predict, report, schema, doctor, lineage, demo)
+VERBS = (
+    init,
+    check,
+    train,
+    evaluate,
+    predict,
+    generate,
+    chat,
+    fill_mask,
+    status,
+    report,
+    schema,
+    doctor,
+    lineage,
+    demo,
+)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 (typer passes the option's value)

@@ -1,23 +1,37 @@
-"""`instar predict`: what a checkpoint says about a file."""
+"""`instar predict`: what a checkpoint says about a file, or about a split of its run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from instar.cli.options import AsJson, Checkpoint, examples, show
+from instar.core.errors import UsageError
 
 
-@examples("instar predict runs/small/checkpoint-500 --input new.txt --output answers.jsonl")
+@examples(
+    "instar predict runs/small/checkpoint-500 --input new.txt --output answers.jsonl",
+    "instar predict runs/rating/checkpoint-500 --split test --output test.jsonl",
+)
 def predict(
     checkpoint: Checkpoint,
-    input_file: Annotated[Path, typer.Option("--input", metavar="FILE", help="The file to read.")],
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE.jsonl", help="One JSON object a line is written here.")
     ],
+    input_file: Annotated[Path | None, typer.Option("--input", metavar="FILE", help="The file to read.")] = None,
+    split: Annotated[
+        Literal["eval", "test"] | None,
+        typer.Option(help="Or: this part of the run's data, with scores; a submission file where labels are hidden."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a checkpoint's prediction for each document of a file."""
+    """Write a checkpoint's prediction for each document of a file, or of a split of its run."""
     from instar.run.predict import predict as run
+    from instar.run.predict import predict_split
 
-    show(run(checkpoint, input_file=input_file, output=output), as_json=as_json)
+    if (input_file is None) == (split is None):
+        raise UsageError("wanted one of --input FILE and --split eval|test")
+    if input_file is not None:
+        show(run(checkpoint, input_file=input_file, output=output), as_json=as_json)
+    elif split is not None:
+        show(predict_split(checkpoint, split=split, output=output), as_json=as_json)

@@ -39,6 +39,16 @@ class RunFolder:
         return self.path / ".holder.json"
 
     @property
+    def stop_file(self) -> Path:
+        """Put there by a person: the run saves and ends after the step."""
+        return self.path / "stop"
+
+    @property
+    def save_file(self) -> Path:
+        """Put there by a person: the run saves after the step."""
+        return self.path / "save"
+
+    @property
     def figures(self) -> Path:
         """Pictures, and the data of each as CSV."""
         return self.path / "figures"

@@ -32,6 +32,8 @@ class Batch:
     """Pass over the data that each document belongs to."""
     labels_D: Tensor | None = None
     """Label of each document: int64 class, float32 value, or float32 (D, classes)."""
+    prompts_D: Tensor | None = None
+    """Tokens at the start of each document that are given and not learnt, int64; None: there are none."""
     maskable_T: Tensor | None = None
     """False where a token may never be hidden (specials); None: nothing was said."""
     characters_T: Tensor | None = None
@@ -93,6 +95,7 @@ class Batch:
             "samples_D": self.samples_D[list(documents)],
             "epochs_D": self.epochs_D[list(documents)],
             "labels_D": None if self.labels_D is None else self.labels_D[rows_D],
+            "prompts_D": None if self.prompts_D is None else self.prompts_D[rows_D],
         }
         for name in ("ids_T", "maskable_T", "characters_T", "starts_T", "lower_T", "types_T"):
             tensor = getattr(self, name)

@@ -53,6 +53,8 @@ class TokenCache:
             """(T,) whether a token holds a lower-case letter; only of a source that folds case."""
             self.starts: NDArray[np.int64] | None = columns.get("starts")
             """(N,) coordinate of each document in its record; None: all are 0."""
+            self.prompts: NDArray[np.int32] | None = columns.get("prompts")
+            """(N,) tokens at the start of each document that are given; None: all are learnt."""
             self._name_numbers: NDArray[np.int32] | None = columns.get("names")
             self.record_names: tuple[str, ...] = tuple(facts["record_names"])
             self.labels = self._labels(columns.get("labels"))
@@ -149,6 +151,8 @@ class _Build:
         self._lower = self._columns.column("lower", "|b1") if source.folds_case else None
         self._starts = self._columns.column("starts", "<i8") if source.folds_case else None
         self._names = self._columns.column("names", "<i4") if source.folds_case else None
+        has_prompts = getattr(source, "completion", None) is not None
+        self._prompts = self._columns.column("prompts", "<i4") if has_prompts else None
         self._name_numbers: dict[str, int] = {}
         self._seen: set[int] = set()
         self._histogram = np.zeros(64, dtype=np.int64)
@@ -200,6 +204,7 @@ class _Build:
         self._ends.append(tokens.ends_T)
         self._labels.append(group)
         self._append_records(group, tokens, lengths_D)
+        self._append_prompts(group, tokens, lengths_D)
         report["documents"] += len(group)
         report["characters"] += sum(len(document.text) for document in group)
         report["tokens"] += len(tokens.ids_T)
@@ -221,6 +226,15 @@ class _Build:
             count = np.concatenate([[0], np.cumsum(letters >= ord("a"))])
             self._lower.append(np.diff(count[tokens.ends_T[first : first + length]], prepend=0) > 0)
             first += int(length)
+
+    def _append_prompts(self, group: list[Document], tokens: Tokens, lengths_D: NDArray[np.int64]) -> None:
+        """A token that reaches into the completion belongs to it."""
+        if self._prompts is None:
+            return
+        last_D = np.cumsum(lengths_D)
+        parts = zip(group, last_D - lengths_D, last_D, strict=True)
+        counts = [np.searchsorted(tokens.ends_T[first:last], one.prompt, side="right") for one, first, last in parts]
+        self._prompts.append(np.array(counts))
 
     def _count_duplicates(self, group: list[Document]) -> None:
         if len(self._seen) >= _COUNTED_DUPLICATES:

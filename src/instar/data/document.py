@@ -16,3 +16,5 @@ class Document:
     """0-based character coordinate of `text[0]` in the record `name`."""
     place: str = ""
     """`file:line`, for messages."""
+    prompt: int = 0
+    """Characters at its start that are given and not to be learnt."""

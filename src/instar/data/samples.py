@@ -158,7 +158,12 @@ class Samples:
             left_N = size_N - start_N
             begins_N = None if begins_N is None else begins_N & (start_N == 0)
         shown_N = np.minimum(left_N, self._room) if self._is_cut and self._room is not None else left_N
-        if ends_N is not None:
+        if (
+            self.cache.prompts is not None and self.cut.too_long == "truncate"
+        ):  # what is asked matters less at its start
+            source_N = source_N + left_N - shown_N
+            begins_N = None if begins_N is None else begins_N & (shown_N == left_N)
+        elif ends_N is not None:
             ends_N = ends_N & (shown_N == left_N)
         return _Place(document_N, source_N, shown_N + self._around, begins_N, ends_N)
 
@@ -221,6 +226,7 @@ class Samples:
             samples_D=samples_D,
             epochs_D=np.asarray(epochs_D, dtype=np.int64),
             labels_D=self._labels(place.document_N),
+            prompts_D=self._prompts(place),
             maskable_T=torch.from_numpy(self._fixed.take(ids_T)),
         )
 
@@ -240,6 +246,14 @@ class Samples:
             return None
         dtype = np.int64 if self.cache.label_kind == "class" else np.float32
         return torch.from_numpy(np.asarray(self.cache.labels[document_D]).astype(dtype))
+
+    def _prompts(self, place: _Place) -> torch.Tensor | None:
+        """Tokens of each sample, special ones before them counted, that its document gives and nobody learns."""
+        if self.cache.prompts is None:
+            return None
+        first_D = place.source_N - self._offsets[place.document_N]
+        given_D = self.cache.prompts[place.document_N].astype(np.int64) - first_D
+        return torch.from_numpy(np.clip(given_D, 0, place.length_N))
 
     def batches(self, batch_tokens: int, *, rank: int = 0, shares: int = 1) -> Iterator[Batch]:
         """Every sample once, in order, in batches of at most `batch_tokens` tokens (a longer sample comes alone).
@@ -275,7 +289,12 @@ class Samples:
         return rest, held
 
     def _by_documents(self, documents: Documents, fraction: float) -> bool:
-        if self.cut.too_long != "window" or self.cache.labels is not None or self._room is None:
+        if (
+            self.cut.too_long != "window"
+            or self.cache.labels is not None
+            or self.cache.prompts is not None
+            or self._room is None
+        ):
             return True
         enough = documents.count * fraction >= ENOUGH_DOCUMENTS
         return enough and self.cache.report["longest_document"] * 2 <= fraction * self.cache.num_tokens

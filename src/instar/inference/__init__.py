@@ -1,1 +1,1 @@
-"""Using a network without training it: evaluate, predict."""
+"""Using a network without training it: evaluate, predict, fill in, generate."""

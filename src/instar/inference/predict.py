@@ -22,7 +22,6 @@ from instar.task import TaskLike
 
 MASK_WORD = "[MASK]"
 _TEXTS_AHEAD = 512
-_BEST = 5
 
 Row = dict[str, Any]
 Ids = NDArray[np.int64]
@@ -43,6 +42,10 @@ class Predictor:
     label_names: Sequence[str] | None = None
     label_kind: str = "none"
     max_length: int | None = None
+    reads_forward: bool = False
+    """True: a classifier of a causal network, whose texts have an end mark alone."""
+    best: int = 5
+    """Fills of each [MASK]."""
     batch_tokens: int = 8192
 
     @torch.no_grad()
@@ -71,22 +74,31 @@ class Predictor:
         return rows
 
     @property
+    def _marks(self) -> tuple[list[int], list[int]]:
+        """Special tokens before and after a text, as in training."""
+        if self.task.head == "causal_lm":
+            return [], []
+        if self.reads_forward:
+            return [], [self._special("eos_id")]
+        return [self._special("cls_id")], [self._special("sep_id")]
+
+    @property
     def _num_added(self) -> int:
-        return 0 if self.task.head == "causal_lm" else 2
+        return sum(map(len, self._marks))
 
     def _ids(self, text: str) -> tuple[Ids, bool]:
         """Ids with special tokens, and whether the text was cut."""
         pieces = [text] if self.task.head != "masked_lm" else text.split(MASK_WORD)
+        if self.tokenizer.codec.kind == "fast":  # the blank before a hidden word is part of that word's token
+            pieces = [*(piece.removesuffix(" ") for piece in pieces[:-1]), pieces[-1]]
         parts: list[int] = []
         for number, encoded in enumerate(self.tokenizer.encode_batch(pieces)):
             parts += [self._special("mask_id")] if number else []
             parts += encoded.ids.tolist()
-        room = None if self.max_length is None else self.max_length - self._num_added
+        before, after = self._marks
+        room = None if self.max_length is None else self.max_length - len(before) - len(after)
         is_cut = room is not None and len(parts) > room
-        parts = parts[:room]
-        if self._num_added:
-            parts = [self._special("cls_id"), *parts, self._special("sep_id")]
-        return np.asarray(parts, dtype=np.int64), is_cut
+        return np.asarray([*before, *parts[:room], *after], dtype=np.int64), is_cut
 
     def _special(self, name: str) -> int:
         number = getattr(self.tokenizer, name)
@@ -117,7 +129,7 @@ class Predictor:
     def _fills(self, batch: Batch) -> Iterator[Row]:
         read_M = (batch.ids_T == self._special("mask_id")).nonzero()[:, 0]
         said: Forward = self.network(batch.to(self.device).reading(read_M.to(self.device)))
-        best = torch.softmax(said.logits_MV().float(), dim=-1).topk(min(_BEST, self.tokenizer.vocab_size), dim=-1)
+        best = torch.softmax(said.logits_MV().float(), dim=-1).topk(min(self.best, self.tokenizer.vocab_size), dim=-1)
         chances_MK, ids_MK = best.values.cpu(), best.indices.cpu()
         for first, last in zip(batch.boundaries[:-1], batch.boundaries[1:], strict=True):
             ids = batch.ids_T[first:last].clone()

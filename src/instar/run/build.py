@@ -64,8 +64,9 @@ def make_network(
         pooling=config.task.pooling if isinstance(config.task, Classify) else None,
         seed=config.seed,
     )
-    for line in told(network.loaded, about_head) if about_head and tell is not None else ():
-        tell(line)
+    if about_head and tell is not None:
+        for line in told(network.loaded, about_head):
+            tell(line)
     if classifies and labels.names is not None:
         network.name_labels(labels.names)
     longest = config.data.max_length

@@ -69,6 +69,8 @@ class TrainConfig(Config):
     """Steps between two lines of figures."""
     eval_every: Interval | None = None
     """How often held-out data are scored; null: at the end only."""
+    sample_every: Interval | None = None
+    """How often the network shows what it says of a few held-out rows; null: at each evaluation."""
     save_every: Interval = Budget(10, "minutes")
     """How often a checkpoint is published; one is at the end always."""
     keep_last: Annotated[int, Field(ge=1)] = 2
@@ -141,6 +143,18 @@ class RunConfig(Config):
             raise KeyFaults(
                 [f"train.schedule: {schedule.kind} goes on from a checkpoint; set model: {{from: CHECKPOINT}}"]
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_pairs_together(self) -> "RunConfig":
+        source = self.data.train
+        if isinstance(source, ColumnSource) and source.completion is not None:
+            if self.task.kind != "causal_lm":
+                raise KeyFaults([f"data.train.completion: is learnt by the task causal_lm; got {self.task.kind}"])
+            if self.data.too_long == "window":
+                raise KeyFaults(
+                    ["data.too_long: windows part a completion from its prompt; truncate cuts the prompt's start"]
+                )
         return self
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from instar.model.classes import is_causal
 from instar.model.config import FromFolder
 from instar.run.config import RunConfig
 from instar.run.labels import Labels
+from instar.run.source import without_hidden
 from instar.task import CausalLM, Classify
 
 Tell = Callable[[str], None]
@@ -75,7 +76,7 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
     evaluation = (
         data.eval if data.eval is None or isinstance(data.eval, Split) else cached(data.eval, train.label_names)
     )
-    test = None if data.test is None else cached(data.test, train.label_names)
+    test = None if data.test is None else cached(without_hidden(data.test, train.label_names), train.label_names)
     return Corpus(tokenizer=tokenizer, train=train, evaluation=evaluation, test=test)
 
 

@@ -15,7 +15,7 @@ from instar.inference.evaluate import Evaluator
 from instar.run.corpus import cut_of, known_labels
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
-from instar.run.source import source_like
+from instar.run.source import hides_labels, source_like
 
 SplitName = Literal["eval", "test"]
 
@@ -59,6 +59,11 @@ def _split(saved: Saved, name: SplitName) -> Samples:
         ) from error
     if isinstance(wanted, Split):
         return _held_out(saved, wanted)
+    if saved.task.answer == "label" and hides_labels(wanted, saved.labels.names):
+        raise UsageError(
+            f"{saved.folder}: the labels of data.{name} are hidden, so there are no scores; "
+            f"`instar predict --split {name} --output FILE.jsonl` writes predictions and a submission file"
+        )
     return _samples(saved, _cached(saved, wanted, saved.labels.names))
 
 

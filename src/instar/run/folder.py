@@ -24,6 +24,7 @@ FREE = (
     "train.threads",
     "train.log_every",
     "train.eval_every",
+    "train.sample_every",
     "train.save_every",
     "train.keep_last",
     "train.best_metric",

@@ -1,14 +1,21 @@
-"""`predict`: what a checkpoint says about a file."""
+"""`predict`: what a checkpoint says about a file, or about a split of its run's data."""
 
-import json
+import csv
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from instar.checkpoint.disk import disk_errors
-from instar.core.errors import OutputError
-from instar.inference.predict import Predictor
+from instar.core.errors import OutputError, UsageError
+from instar.data.config import Split
+from instar.data.document import Document
+from instar.data.source import Source
+from instar.inference.predict import Predictor, Row
+from instar.run.corpus import layout_of
+from instar.run.evaluate import SplitName, evaluate
 from instar.run.saved import Saved, take_up
-from instar.run.source import source_like
+from instar.run.source import hides_labels, source_like
+from instar.run.writing import write_rows
 
 
 def predict(checkpoint: Path, *, input_file: Path, output: Path) -> dict[str, Any]:
@@ -16,28 +23,51 @@ def predict(checkpoint: Path, *, input_file: Path, output: Path) -> dict[str, An
 
     The output is there whole or not at all.
     """
-    if output.exists():
-        raise OutputError(f"{output}: exists already; choose another --output, or delete it")
+    must_be_new(output)
     saved = take_up(checkpoint)
     source = source_like(saved.config.data.train, input_file, labelled=False)
-    documents = (document.text.upper() if source.folds_case else document.text for document in source.documents())
-    counts = {"rows": 0, "skipped": 0, "truncated": 0}
-    temporary = output.with_name(f".tmp-{output.name}")
-    with disk_errors(output):
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                for row in _predictor(saved).rows(documents):
-                    counts["rows"] += 1
-                    counts["skipped"] += "skipped" in row
-                    counts["truncated"] += "truncated" in row
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            temporary.rename(output)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return {"output": str(output), **counts}
+    return {"output": str(output), **_counted(_written(saved, source, output))}
 
 
-def _predictor(saved: Saved) -> Predictor:
+def predict_split(checkpoint: Path, *, split: SplitName, output: Path) -> dict[str, Any]:
+    """The same for all documents of a split of a classifier's run, each once, with their labels; then the scores.
+
+    Where the labels are hidden (the column is not named, or holds -1) there are no scores: a table of (index,
+    prediction), as benchmarks take them, is written beside the output, with the ending .submission.tsv.
+    """
+    submission = output.with_suffix(".submission.tsv")
+    must_be_new(output)
+    saved = take_up(checkpoint)
+    if saved.task.answer != "label":
+        raise UsageError(
+            f"{checkpoint}: its task is {saved.config.task.kind}; only those of a classifier have a prediction each; "
+            "`instar evaluate` scores this one"
+        )
+    data = saved.config.data
+    source = data.eval if split == "eval" else data.test
+    if source is None or isinstance(source, Split):
+        where = "is held out of data.train" if isinstance(source, Split) else "is not set"
+        raise UsageError(f"{checkpoint}: its run's data.{split} {where}; name a file with --input")
+    if not hides_labels(source, saved.labels.names):
+        counts = _counted(_written(saved, source, output))
+        scores = evaluate(checkpoint, split=split)
+        return {**scores, "output": str(output), **counts}
+    must_be_new(submission)
+    rows: list[Row] = []
+    counts = _counted(_kept(_written(saved, source, output), rows))
+    with disk_errors(submission):
+        _write_submission(submission, rows)
+    return {"output": str(output), "submission": str(submission), "split": split, **counts}
+
+
+def must_be_new(output: Path) -> None:
+    """OutputError if the file is there already."""
+    if output.exists():
+        raise OutputError(f"{output}: exists already; choose another --output, or delete it")
+
+
+def predictor_of(saved: Saved, *, best: int = 5) -> Predictor:
+    """What answers about texts with a checkpoint."""
     lengths = [length for length in (saved.config.data.max_length, saved.network.max_length) if length is not None]
     return Predictor(
         network=saved.network,
@@ -47,4 +77,53 @@ def _predictor(saved: Saved) -> Predictor:
         label_names=saved.labels.names,
         label_kind=saved.labels.kind,
         max_length=min(lengths, default=None),
+        reads_forward=layout_of(saved.config, saved.network) == "decoder",
+        best=best,
     )
+
+
+def _written(saved: Saved, source: Source, output: Path) -> Iterator[Row]:
+    """Rows as they are written, each with the label of its document where it has one."""
+    labels: list[Any] = []
+
+    def texts() -> Iterator[str]:
+        for document in source.documents():
+            labels.append(_label(document, saved))
+            yield document.text.upper() if source.folds_case else document.text
+
+    answers = predictor_of(saved).rows(texts())
+    rows = (row if labels[row["row"]] is None else {**row, "label": labels[row["row"]]} for row in answers)
+    with disk_errors(output):
+        yield from write_rows(output, rows)
+
+
+def _label(document: Document, saved: Saved) -> Any:
+    """What a document's label is; None where it has none, or a hidden one."""
+    label = document.label
+    if isinstance(label, str) and saved.labels.names is not None and label not in saved.labels.names:
+        return None
+    return list(label) if isinstance(label, tuple) else label
+
+
+def _kept(rows: Iterable[Row], held: list[Row]) -> Iterator[Row]:
+    for row in rows:
+        held.append(row)
+        yield row
+
+
+def _counted(rows: Iterable[Row]) -> dict[str, int]:
+    counts = {"rows": 0, "skipped": 0, "truncated": 0}
+    for row in rows:
+        counts["rows"] += 1
+        counts["skipped"] += "skipped" in row
+        counts["truncated"] += "truncated" in row
+    return counts
+
+
+def _write_submission(path: Path, rows: Iterable[Row]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(("index", "prediction"))
+        for row in rows:
+            said = row.get("prediction", "")
+            writer.writerow((row["row"], ",".join(said) if isinstance(said, list) else said))

@@ -30,6 +30,7 @@ from instar.run.folder import run_hash
 from instar.run.masking import Learning, learning
 from instar.trainer import Callback, Callbacks, PackedSteps, Runtime, StepLimits, TrainState, fit
 from instar.trainer.callbacks.checkpoint import Checkpoint
+from instar.trainer.callbacks.control import Control
 from instar.trainer.callbacks.early_stop import EarlyStop
 from instar.trainer.callbacks.evaluate import Evaluate
 from instar.trainer.callbacks.interval import Due
@@ -147,28 +148,28 @@ class Parts:
             self.learns.settle()
             return self.snapshot(held[0]).capture()
 
+        checkpoint = Checkpoint(
+            self.folder,
+            capture,
+            Due(train.save_every, runtime),
+            keep_last=train.keep_last,
+            best_metric=train.best_metric,
+            warn=console.print,
+        )
         chosen: list[Callback] = [
             Signals(runtime),
+            Control(self.folder, checkpoint.ask, runtime),
             NonFinite(train.on_non_finite, runtime),
             Log(self.folder.metrics, train.log_every, runtime, counts_correct=self.corpus.labels.kind != "number"),
             *self.learns.callbacks,
         ]
         if self.splits.evaluation is not None:
             chosen.append(Evaluate(self._evaluate, Due(train.eval_every, runtime)))
-            chosen.append(Sample(self.folder.samples, self._preview(), runtime))
+            due = None if train.sample_every is None else Due(train.sample_every, runtime)
+            chosen.append(Sample(self.folder.samples, self._preview(), runtime, due=due, console=console))
         if train.early_stopping is not None:
             chosen.append(EarlyStop(train.early_stopping))
-        save_due = Due(train.save_every, runtime)
-        chosen.append(
-            Checkpoint(
-                self.folder,
-                capture,
-                save_due,
-                keep_last=train.keep_last,
-                best_metric=train.best_metric,
-                warn=console.print,
-            )
-        )
+        chosen.append(checkpoint)
         if runtime.is_main:
             chosen.append(ProgressBar(console))
         if train.tensorboard and runtime.is_main:

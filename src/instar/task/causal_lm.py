@@ -17,7 +17,10 @@ from instar.task.base import Answer, FixedTask, HeadName, Moment
 
 
 class CausalLM(Config):
-    """Predict each token of a document from those before it (Radford et al. 2018)."""
+    """Predict each token of a document from those before it (Radford et al. 2018).
+
+    Where the source has a `completion` column, only the tokens of completions, and the end mark, are predicted.
+    """
 
     kind: Literal["causal_lm"] = "causal_lm"
 
@@ -28,7 +31,7 @@ class CausalLM(Config):
 
 
 class CausalLMTask(FixedTask):
-    """Reads every token but the last of a document; the target is the one after it."""
+    """Reads every token but the last of a document; the target is the one after it, unless it was given."""
 
     head: HeadName = "causal_lm"
     answer: Answer = "tokens"
@@ -36,11 +39,14 @@ class CausalLMTask(FixedTask):
     def prepare(self, batch: Batch, moment: Moment) -> Batch:
         has_next_T = np.ones(batch.num_tokens, dtype=np.bool_)
         has_next_T[np.asarray(batch.boundaries[1:]) - 1] = False
+        if batch.prompts_D is not None:
+            given_T = np.repeat(batch.prompts_D.numpy(), batch.lengths)
+            has_next_T &= batch.positions_T().cpu().numpy() + 1 >= given_T
         read_M = np.flatnonzero(has_next_T)
         if len(read_M) == 0 and not moment.evaluating:
             raise DataError(
-                f"step {moment.step}: its {len(batch)} documents have one token each, so there is no next token to "
-                "predict; give longer texts"
+                f"step {moment.step}: its {len(batch)} documents have one token each or are prompts alone, so there is "
+                "no next token to predict; give longer texts"
             )
         places_M = torch.from_numpy(read_M)
         return replace(batch, read_M=places_M, target_M=batch.ids_T[places_M + 1])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from instar.core.budget import Budget
 from instar.data import Batch
 from instar.model import Network
-from instar.optim.schedule import Schedule
+from instar.optim.schedule import Rates
 from instar.task import Moment, TaskLike
 from instar.trainer.average import WeightAverage
 
@@ -91,7 +91,7 @@ class TrainState(LoopState):
     """The state of a run file's run; a checkpoint holds it all."""
 
     network: Network
-    schedule: Schedule
+    schedule: Rates
     task: TaskLike
     budget: Budget
     totals: Mapping[str, float]

@@ -3,7 +3,9 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from instar.config import Config
 from instar.core.errors import DataError
@@ -46,9 +48,20 @@ class ColumnSource(SourceBase):
     label_separator: str = ","
     """What stands between the classes of a cell (label_kind: many)."""
 
+    completion: str | None = None
+    """Column of a text that is to be written after the other: a language model learns it alone, given the other."""
+    between: str = "\n"
+    """What stands between the two; part of what is given."""
+
+    @model_validator(mode="after")
+    def _learns_one_thing(self) -> Self:
+        if self.completion is not None and self.label is not None:
+            raise ValueError("set one of label and completion: a row is either judged or completed")
+        return self
+
     def wanted(self) -> list[str]:
         """The columns that are read."""
-        return [self.text] if self.label is None else [self.text, self.label]
+        return [self.text, *(name for name in (self.label, self.completion) if name is not None)]
 
     def check_columns(self, where: object, columns: Iterable[str]) -> None:
         """Raise a DataError that names every wanted column that is not among `columns`."""
@@ -69,11 +82,23 @@ class ColumnSource(SourceBase):
         if not isinstance(text, str):
             raise ValueError(f"'{self.text}' is to be text; got {_shown(text)}")
         text.encode()  # half a surrogate pair is no text: UnicodeEncodeError is a ValueError
+        if self.completion is not None:
+            return self._completed(text, row, place)
         if self.label is None:
             return Document(text, place=place)
         if self.label not in row:
             raise ValueError(f"there is no field '{self.label}'{did_you_mean(self.label, row)}")
         return Document(text, self._label(row[self.label]), place=place)
+
+    def _completed(self, text: str, row: Mapping[str, object], place: str) -> Document:
+        if self.completion not in row:
+            raise ValueError(f"there is no field '{self.completion}'{did_you_mean(str(self.completion), row)}")
+        completion = row[self.completion]
+        if not isinstance(completion, str):
+            raise ValueError(f"'{self.completion}' is to be text; got {_shown(completion)}")
+        completion.encode()
+        given = text + self.between
+        return Document(given + completion, place=place, prompt=len(given))
 
     def _label(self, value: object) -> str | float | tuple[str, ...]:
         if self.label_kind == "many":

@@ -56,6 +56,7 @@ class Checkpoint(Callback):
         self.best_step: int | None = None
         self.peak_steps: list[int] = []
         self._is_before_fall = False
+        self._is_asked = False
         self._failures = 0
 
     def fit_started(self, state: TrainState) -> None:
@@ -71,8 +72,13 @@ class Checkpoint(Callback):
         if self._is_before_fall and not is_before_fall(state):
             self.peak_steps.append(state.step)
         self._is_before_fall = is_before_fall(state)
+        is_due, self._is_asked = is_due or self._is_asked, False
         if is_due or state.is_done() or state.step in (self.best_step, *self.peak_steps):
             self.save(state)
+
+    def ask(self) -> None:
+        """Publish a checkpoint of this step, whether or not it is due."""
+        self._is_asked = True
 
     def save(self, state: TrainState) -> None:
         """Publish this step's checkpoint and let go of old ones; all ranks capture it, the main one writes."""

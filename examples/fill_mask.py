@@ -1,0 +1,19 @@
+# %% [markdown]
+# # Filling in hidden bases
+# Trains a small masked language model on a yeast chromosome, and asks it what stands at a hidden place.
+
+# %%
+from pathlib import Path
+
+from instar.cli.init import recipes
+from instar.run.fill_mask import fill_mask
+from instar.run.train import train
+
+Path("dna-mlm.yaml").write_bytes(recipes()["dna-mlm"].read_bytes())
+summary = train(Path("dna-mlm.yaml"), ["train.budget=60 steps"], output=Path("runs/dna"))
+
+# %%
+found = fill_mask(Path(summary["checkpoint"]), "ATGACCAAAG[MASK]AGCTACG", top=4)
+for fill in found["fills"][0]:
+    print(fill["token"], round(fill["probability"], 3))
+assert len(found["fills"]) == 1

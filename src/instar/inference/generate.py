@@ -1,0 +1,268 @@
+"""How prompts go on: batches of left-padded rows through Transformers' own `generate`.
+
+Shape letters: B rows, T tokens.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from instar.core.errors import DataError, UsageError
+from instar.core.seeds import derive
+from instar.data import Batch
+from instar.data.tokenizer import Tokenizer
+from instar.inference.choosing import Recorded, processors
+from instar.inference.decoding import Decoding
+from instar.inference.ending import Endings, StopTexts, TextStream
+from instar.inference.evaluate import evaluation_mode
+from instar.model import Network
+
+_AHEAD = 512
+Row = dict[str, Any]
+OnText = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """Continues texts with a causal network; what a row gets does not depend on what it is batched with.
+
+    Greedy tokens are those that the rows would get one at a time, in float32; a draw is a function of (seed, row).
+    """
+
+    network: Network
+    tokenizer: Tokenizer
+    device: torch.device
+    decoding: Decoding = field(default_factory=Decoding)
+    tell: Callable[[str], None] = lambda _: None
+    """Hears, once, what was cut off, with counts."""
+
+    def __post_init__(self) -> None:
+        if self.network.pooling is not None or not self.network.model.can_generate():
+            raise UsageError("generate: wanted a causal language model; this network writes no text")
+        context = self.network.max_length
+        if context is not None and self._new_tokens >= context:
+            raise UsageError(
+                f"max_new_tokens: wanted less than {context}, the context of this model, so that a prompt has room; "
+                f"got {self._new_tokens}"
+            )
+
+    def rows(self, prompts: Iterable[str], *, first: int = 0) -> Iterator[Row]:
+        """A row for each prompt, in order: row, text, finish (end_of_text, stop, length), tokens, ids.
+
+        With `log_probabilities` also those, one a token. A prompt without a token has a row that says so and no text;
+        one whose beginning was cut off says `truncated`. `first` is the number of the first row.
+        """
+        remaining = iter(prompts)
+        cut = total = longest = 0
+        while ahead := list(islice(remaining, _AHEAD)):
+            encoded = [one.ids.tolist() for one in self.tokenizer.encode_batch(ahead)]
+            rows = self.continued(encoded, numbers=range(first + total, first + total + len(ahead)))
+            total += len(ahead)
+            cut += sum(row.get("truncated", False) for row in rows)
+            longest = max(longest, *map(len, encoded))
+            yield from rows
+        if cut:
+            self.tell(
+                f"prompts: {cut:,} of {total:,} have more than {self._room:,} tokens (the longest {longest:,}), "
+                f"the model's context less {self._new_tokens:,} new ones; their beginnings were cut off"
+            )
+
+    @torch.no_grad()
+    def continued(self, prompts: Sequence[Sequence[int]], *, numbers: Sequence[int] | None = None) -> list[Row]:
+        """The same for prompts of token ids; `numbers` name the rows, and so their draws."""
+        named = list(range(len(prompts)) if numbers is None else numbers)
+        rows: list[Row] = [{"row": number} for number in named]
+        given = [self._fitted(prompt, row) for prompt, row in zip(prompts, rows, strict=True)]
+        with self._ready():
+            for places in self._batches(given):
+                found = self._batch([given[place] for place in places], [named[place] for place in places], None)
+                for place, row in zip(places, found, strict=True):
+                    rows[place] |= row
+        return rows
+
+    @torch.no_grad()
+    def stream(self, prompt: str, on_text: OnText, *, number: int = 0) -> Row:
+        """One row, its text handed to `on_text` in pieces of whole characters as it comes.
+
+        DataError for a prompt without a token.
+        """
+        row: Row = {"row": number}
+        ids = self._fitted(self.tokenizer.encode_batch([prompt])[0].ids.tolist(), row)
+        if not ids:
+            raise DataError("the prompt is empty: wanted a text of at least one token")
+        with self._ready():
+            return row | self._batch([ids], [number], on_text)[0]
+
+    @property
+    def _new_tokens(self) -> int:
+        return self.decoding.new_tokens(self.network.max_length)
+
+    @property
+    def _room(self) -> int:
+        """Tokens that a prompt may have."""
+        context = self.network.max_length
+        return 1 << 40 if context is None else context - self._new_tokens
+
+    @property
+    def _endings(self) -> Endings:
+        end = self.tokenizer.eos_id
+        chosen = self.decoding.stop_ids
+        ids = frozenset(chosen) if chosen is not None else frozenset(() if end is None else (end,))
+        return Endings(tokenizer=self.tokenizer, ids=ids, stop=self.decoding.stop)
+
+    def _fitted(self, prompt: Sequence[int], row: Row) -> list[int]:
+        if not len(prompt):
+            row["skipped"] = "the prompt has no token"
+        if len(prompt) <= self._room:
+            return list(prompt)
+        if self.decoding.too_long == "error":
+            raise DataError(
+                f"row {row['row']}: the prompt has {len(prompt):,} tokens, and the model takes {self._room:,} besides "
+                f"{self._new_tokens:,} new ones; shorten it, or set too_long: cut"
+            )
+        row["truncated"] = True
+        return list(prompt)[-self._room :]
+
+    def _batches(self, prompts: list[list[int]]) -> Iterator[list[int]]:
+        """Places of prompts of like length, the longest first, within the token budget; empty ones left out."""
+        places = sorted(
+            (place for place, prompt in enumerate(prompts) if prompt), key=lambda place: -len(prompts[place])
+        )
+        while places:
+            width = len(prompts[places[0]]) + self._new_tokens
+            size = max(1, self.decoding.batch_tokens // (width * self.decoding.num_beams))
+            yield places[:size]
+            places = places[size:]
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """The model attends as Transformers does, with a cache; it is as before after."""
+        from transformers import GenerationConfig
+
+        model = self.network.model
+        attention, settings = model.config._attn_implementation, model.generation_config
+        model.set_attn_implementation("sdpa")
+        model.generation_config = GenerationConfig()
+        try:
+            with evaluation_mode(self.network):
+                yield
+        finally:
+            model.set_attn_implementation(attention)
+            model.generation_config = settings
+
+    def _batch(self, prompts: list[list[int]], numbers: list[int], on_text: OnText | None) -> list[Row]:
+        """Rows of one batch."""
+        width = max(map(len, prompts))
+        padding_B = [width - len(prompt) for prompt in prompts]
+        pad = self.tokenizer.pad_id or 0
+        ids_BT = torch.tensor([[pad] * before + prompt for before, prompt in zip(padding_B, prompts, strict=True)])
+        mask_BT = torch.arange(width)[None] >= torch.tensor(padding_B)[:, None]
+        chain = processors(self.decoding, [derive(self.decoding.seed, "row", n) for n in numbers], padding_B, width)
+        recorded = Recorded() if self.decoding.log_probabilities and self.decoding.num_beams == 1 else None
+        streamed = _Streamed(self._endings, prompts[0], on_text) if on_text is not None else None
+        streamer = streamed if self.decoding.num_beams == 1 else None  # beams change their minds
+        new = self._generated(ids_BT, mask_BT, [*([recorded] if recorded else []), *chain], streamer)
+        if recorded is not None:
+            recorded.settle(new)
+        rows = [self._row(prompt, row) for prompt, row in zip(prompts, new[:, width:].tolist(), strict=True)]
+        if self.decoding.log_probabilities:
+            self._add_log_probabilities(rows, prompts, recorded)
+        if streamed is not None:
+            streamed.finish(rows[0]["text"])
+        return rows
+
+    def _generated(self, ids_BT: Tensor, mask_BT: Tensor, chain: list[Any], streamer: Any) -> Tensor:
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+
+        endings, decoding = self._endings, self.decoding
+        settings = GenerationConfig(
+            max_new_tokens=self._new_tokens,
+            do_sample=False,
+            num_beams=decoding.num_beams,
+            eos_token_id=sorted(endings.ids) or None,
+            pad_token_id=self.tokenizer.pad_id or 0,
+            use_cache=True,
+        )
+        criteria = [StopTexts(endings, ids_BT.shape[1])] if endings.stop else []
+        found: Tensor = self.network.model.generate(
+            input_ids=ids_BT.to(self.device),
+            attention_mask=mask_BT.long().to(self.device),
+            generation_config=settings,
+            logits_processor=LogitsProcessorList(chain),
+            stopping_criteria=StoppingCriteriaList(criteria),
+            streamer=streamer,
+        )
+        return found
+
+    def _row(self, prompt: list[int], new: list[int]) -> Row:
+        kept, text, finish = self._endings.cut(prompt, new)
+        return {"text": text, "finish": finish, "tokens": len(kept), "ids": kept}
+
+    def _add_log_probabilities(self, rows: list[Row], prompts: list[list[int]], recorded: Recorded | None) -> None:
+        """As they were when the tokens were chosen; beams, whose rows change places, are read once more."""
+        if recorded is None:
+            values = self._read_again(rows, prompts)
+        else:
+            chosen = torch.stack(recorded.chosen, dim=1).tolist() if recorded.chosen else [[] for _ in rows]
+            values = [row[: len(kept["ids"])] for row, kept in zip(chosen, rows, strict=True)]
+        for row, found in zip(rows, values, strict=True):
+            row["log_probabilities"] = found
+
+    def _read_again(self, rows: list[Row], prompts: list[list[int]]) -> list[list[float]]:
+        model = self.network.model
+        current = model.config._attn_implementation
+        whole = [[*prompt, *row["ids"]] for prompt, row in zip(prompts, rows, strict=True)]
+        read, first = [], 0
+        for prompt, ids in zip(prompts, whole, strict=True):
+            read += range(first + len(prompt) - 1, first + len(ids) - 1)
+            first += len(ids)
+        ids_T = torch.tensor([number for ids in whole for number in ids], device=self.device)
+        read_M = torch.tensor(read, dtype=torch.int64, device=self.device)
+        none_D = np.zeros(len(whole), dtype=np.int64)
+        batch = Batch(ids_T=ids_T, lengths=tuple(map(len, whole)), samples_D=none_D, epochs_D=none_D, read_M=read_M)
+        try:
+            model.set_attn_implementation(self._packed or current)
+            nll_M = self.network(batch).cross_entropy(ids_T[read_M + 1]).nll_M
+        finally:
+            model.set_attn_implementation(current)
+        return [(-part).tolist() for part in nll_M.cpu().split([len(row["ids"]) for row in rows])]
+
+    @property
+    def _packed(self) -> str | None:
+        from instar.model.attention import NAME
+
+        return NAME if self.network.is_packed else None
+
+
+class _Streamed:
+    """What Transformers hands each token to."""
+
+    def __init__(self, endings: Endings, prompt: list[int], on_text: OnText) -> None:
+        self._stream = TextStream(endings, prompt)
+        self._on_text = on_text
+        self._has_prompt = False
+
+    def put(self, value: Tensor) -> None:
+        """The prompt first, then a token a step."""
+        if not self._has_prompt:
+            self._has_prompt = True
+            return
+        for number in value.reshape(-1).tolist():
+            self._give(self._stream.put(number))
+
+    def end(self) -> None:
+        """`finish` says more."""
+
+    def finish(self, text: str) -> None:
+        """Give the rest of the row's text."""
+        self._give(self._stream.end(text))
+
+    def _give(self, piece: str) -> None:
+        if piece:
+            self._on_text(piece)

@@ -1,0 +1,104 @@
+"""`status`: how far a run is, whether it is going on or over."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from instar.checkpoint.values import read_json
+from instar.core.errors import CheckpointError, InputMissingError
+from instar.core.rundir import RunFolder
+from instar.report.reading import read_run
+from instar.run.folder import read_run_file
+
+_SCORES = ("loss", "perplexity", "masked_accuracy", "accuracy", "f1", "matthews", "spearman")
+
+
+def status(run: Path) -> dict[str, Any]:
+    """What a run folder says: running, stopped or done; step, share of the budget, last figures, speed, time left.
+
+    Only reads; the run may be writing meanwhile. InputMissingError where there is no run.
+    """
+    folder = RunFolder(run)
+    if not folder.run_file.is_file():
+        raise InputMissingError(f"{run}: no run here (no run.yaml); give a run folder, like runs/NAME")
+    config = read_run_file(folder.run_file)
+    lines = read_run(run).lines if folder.metrics.is_file() else ()
+    last = max(lines, key=lambda line: line["step"], default={})
+    budget = config.train.budget
+    holder = _holder(folder)
+    found: dict[str, Any] = {
+        "run": str(run),
+        "state": "running" if holder else "stopped",
+        "task": config.task.kind,
+        "step": last.get("step", 0),
+        "budget": str(budget),
+    }
+    if budget.unit in last or budget.unit == "steps":
+        share = min(1.0, last.get("step" if budget.unit == "steps" else budget.unit, 0) / budget.amount)
+        found["done"] = round(share, 4)
+        if holder is None and share >= 1 - 1e-9:
+            found["state"] = "done"
+        if holder is not None and 0 < share < 1:
+            found["seconds_left"] = round(last.get("seconds", 0.0) * (1 - share) / share)
+    found |= _figures(lines)
+    checkpoints = folder.checkpoints()
+    if checkpoints:
+        found["checkpoint"] = str(checkpoints[-1][1])
+    return found | (holder or {})
+
+
+def _figures(lines: Any) -> dict[str, Any]:
+    """The newest figures of each split."""
+    found: dict[str, Any] = {}
+    for line in lines:
+        split = line["split"]
+        names = (*_SCORES, "lr", "tokens_per_second") if split == "train" else _SCORES
+        found |= {f"{split}_{name}": line[name] for name in names if line.get(name) is not None}
+    return found
+
+
+def _holder(folder: RunFolder) -> dict[str, Any] | None:
+    """Host and process that write the folder; None where none does. Asking does not disturb a run that starts."""
+    try:
+        holder = read_json(folder.holder)
+        place = {"host": str(holder["host"]), "process": int(holder["process"])}
+    except (CheckpointError, KeyError, TypeError, ValueError):
+        return None
+    if place["host"] != socket.gethostname():
+        return place if folder.lock.exists() and _is_recent(folder) else None
+    locked = _is_locked(folder.lock)
+    if locked is None:
+        locked = _is_alive(place["process"])
+    return place if locked else None
+
+
+_RECENT_SECONDS = 600
+
+
+def _is_recent(folder: RunFolder) -> bool:
+    """On another host a lock cannot be seen: a run that wrote within ten minutes is taken for alive."""
+    import time
+
+    newest = max((path.stat().st_mtime for path in (folder.metrics, folder.holder) if path.is_file()), default=0.0)
+    return time.time() - newest < _RECENT_SECONDS
+
+
+def _is_locked(lock: Path) -> bool | None:
+    """Whether a process holds the lock; None where the system does not tell."""
+    try:
+        number = lock.stat().st_ino
+        held = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None if lock.exists() else False
+    return any(line.split()[5].rpartition(":")[2] == str(number) for line in held if len(line.split()) > 5)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
