@@ -1,0 +1,60 @@
+"""One rank of trainings: writes what came of them to `rank-<n>.json` of a folder."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tests.api.training_parts import Deaf, Stop, Stream, Tagger, Told, curve, pad, sentences, trainer, weights
+
+
+def pad_wide(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """As wide as the longest sample there is."""
+    fill = {"input_ids": 0, "labels": -100}
+    return {
+        name: nn.functional.pad(value, (0, 9 - value.shape[1]), value=fill[name])
+        for name, value in pad(samples).items()
+    }
+
+
+def cases() -> dict[str, dict[str, Any]]:
+    """Trainings of steps of 8 samples, of which there are so many that no rank fills its last batch up."""
+    return {
+        "not told": {"model": Tagger(dropout=0.0)},
+        "told": {"model": Told(dropout=0.0), "gradient_accumulation_steps": 2},
+        "deaf": {"model": Deaf(dropout=0.0)},
+        "stream": {"model": Tagger(dropout=0.0), "train_dataset": Stream(48), "max_steps": 6},
+    }
+
+
+def train_all(folder: Path, ranks: int) -> dict[str, Any]:
+    """Curves and weights of each case; the last one is stopped and goes on."""
+    found = {}
+    for name, options in cases().items():
+        tried = trainer(
+            folder / name.replace(" ", "-"), per_device_train_batch_size=8 // ranks, num_train_epochs=1,
+            data_collator=pad_wide, **{"train_dataset": sentences(48), **options},
+        )  # fmt: skip
+        tried.train()
+        found[name] = [curve(tried), weights(tried).tolist()]
+    if ranks > 1:
+        both = {"per_device_train_batch_size": 4, "num_train_epochs": 1, "data_collator": pad_wide}
+        trainer(folder / "on", model=Told(dropout=0.0), callbacks=[Stop(3)], **both).train()
+        resumed = trainer(folder / "on", model=Told(dropout=0.0), **both)
+        resumed.train(resume_from_checkpoint=True)
+        whole = trainer(folder / "whole", model=Told(dropout=0.0), **both)
+        whole.train()
+        found["goes on"] = [torch.equal(weights(resumed), weights(whole)), curve(resumed) == curve(whole)]
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    target = Path(sys.argv[1])
+    result = train_all(target, 2)
+    (target / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(result), encoding="utf-8")
+    torch.distributed.destroy_process_group()
