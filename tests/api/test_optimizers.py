@@ -49,6 +49,7 @@ class Arguments:
     gradient_accumulation_steps: int = 1
     world_size: int = 1
     fp16: bool = False
+    fsdp: bool | None = None
 
 
 class Small(nn.Module):
@@ -188,6 +189,7 @@ def test_a_later_optimizer_ends_an_earlier_one(name: str) -> None:
     [
         ({"gradient_accumulation_steps": 2}, ValueError, "gradient_accumulation_steps=1; got 2"),
         ({"world_size": 2}, NotImplementedError, "use one process"),
+        ({"fsdp": True}, NotImplementedError, "without FSDP"),
         ({"fp16": True}, ValueError, "bf16 can"),
     ],
 )

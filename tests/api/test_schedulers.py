@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import get_scheduler
 from transformers.trainer_utils import SchedulerType
@@ -67,6 +67,7 @@ def test_names_are_those_of_transformers() -> None:
 
 @pytest.mark.filterwarnings("ignore:Both num_training_steps and num_stable_steps")
 @pytest.mark.parametrize("name", sorted(KEYWORDS))
+@settings(max_examples=40)
 @given(data=st.data(), warmup=st.integers(0, 12), after=st.integers(1, 20))
 def test_rates_are_those_of_transformers_at_every_step(name: str, data: Any, warmup: int, after: int) -> None:
     kwargs, total = data.draw(KEYWORDS[name]), warmup + after

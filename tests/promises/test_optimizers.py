@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faults import ForkServer
 from runs import break_off, distance, left, losses, run
 
 OPTIMIZERS = ("{kind: muon, lr: 1e-2}",)
@@ -41,3 +42,18 @@ def test_a_bad_step_is_skipped(
     same = [equal(*pair) for pair in zip(watch.weights, watch.weights[1:], strict=False)]
     assert same[:4] == [False, True, False, False]
     assert equal(watch.moments[1], watch.moments[2])
+
+
+def test_sharded_weights_are_the_whole(shrunk: Callable, tmp_path: Path, fork_server: ForkServer) -> None:
+    """A sharded matrix is put together for its step."""
+    from test_parallel import EXACT, FEW, ranks
+
+    more = (*FEW, *EXACT, f"train.optimizer={OPTIMIZERS[0]}")
+    run(shrunk(NAME), tmp_path / "one", *more)
+    codes, life = ranks(fork_server, shrunk(NAME), tmp_path / "parts", *more, "train.parallel={kind: fsdp}", world=2)
+    assert codes == [0, 0], life.output
+    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    mine, theirs = left(tmp_path / "one"), left(tmp_path / "parts")
+    assert mine.keys() == theirs.keys()
+    for file in (key for key in mine if key.endswith(".safetensors")):
+        assert distance(tmp_path / "one", tmp_path / "parts", file) < 1e-4, file

@@ -55,10 +55,13 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def _link(self) -> None:
         """AdamW over the groups and the state of this optimizer itself, so that there is one of each."""
-        rest = [group for group in self.param_groups if not group["orthogonal"]]
+        rest = self._rest()
         self._adamw = torch.optim.AdamW(rest, lr=self.defaults["lr"], fused=True) if rest else None
         if self._adamw is not None:
             self._adamw.state = self.state
+
+    def _rest(self) -> list[dict[str, Any]]:
+        return [group for group in self.param_groups if not group["orthogonal"]]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -74,6 +77,7 @@ class MuonAdamW(torch.optim.Optimizer):
                 for batch in _batches([parameter for parameter in group["params"] if parameter.grad is not None]):
                     self._turn(batch, group, found_inf, grad_scale)
         if self._adamw is not None:
+            self._adamw.param_groups = self._rest()  # whoever shards a model cuts groups
             self._adamw.found_inf, self._adamw.grad_scale = found_inf, grad_scale  # type: ignore[attr-defined]
             self._adamw.step()
 
@@ -149,7 +153,7 @@ def _whole(part: Tensor, like: Tensor) -> Tensor:
 
     mesh, placements = like.device_mesh, like.placements  # type: ignore[attr-defined]
     whole: Tensor = DTensor.from_local(
-        part, mesh, placements, run_check=False, shape=like.shape, stride=like.stride()
+        part.to(mesh.device_type), mesh, placements, run_check=False, shape=like.shape, stride=like.stride()
     ).full_tensor()
     return whole
 
@@ -161,4 +165,4 @@ def _part(whole: Tensor, like: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     mesh, placements = like.device_mesh, like.placements  # type: ignore[attr-defined]
-    return distribute_tensor(whole, mesh, placements, src_data_rank=None).to_local()
+    return distribute_tensor(whole, mesh, placements, src_data_rank=None).to_local().to(like.device)

@@ -62,10 +62,10 @@ class Request:
 
     def refuse_several_passes(self) -> None:
         """What an optimizer that updates in the backward pass cannot do: ValueError, with ranks NotImplementedError."""
-        if getattr(self.args, "world_size", 1) > 1:
+        if getattr(self.args, "world_size", 1) > 1 or getattr(self.args, "fsdp", None):
             raise NotImplementedError(
                 f"optim={self.name!r} updates each rank's weights from that rank's gradients, and they would part; "
-                "use one process, or an optimizer that steps after the backward pass"
+                "use one process without FSDP, or an optimizer that steps after the backward pass"
             )
         if getattr(self.args, "gradient_accumulation_steps", 1) != 1:
             raise ValueError(
