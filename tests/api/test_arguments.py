@@ -156,6 +156,12 @@ def test_report_to_becomes_a_list(given: Any, kept: list[str]):
     assert TrainingArguments(report_to=given).report_to == kept
 
 
+def test_report_to_all_is_every_tracker_that_is_installed():
+    from transformers.integrations import get_available_reporting_integrations
+
+    assert TrainingArguments(report_to="all").report_to == get_available_reporting_integrations()
+
+
 def test_kubeflow_reports_by_itself(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_URL", "http://127.0.0.1")
     assert TrainingArguments().report_to == ["kubeflow"]
@@ -324,6 +330,9 @@ def test_a_configured_state_must_be_there(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(PartialState, "_shared_state", {})
     assert "pre-configured" in faults(accelerator_config={"use_configured_state": True})["accelerator_config"]
+    with monkeypatch.context() as absent:
+        absent.setitem(sys.modules, "accelerate.state", None)
+        assert "pre-configured" in faults(accelerator_config={"use_configured_state": True})["accelerator_config"]
     monkeypatch.setattr(PartialState, "_shared_state", {"device": "cpu"})
     assert TrainingArguments(accelerator_config={"use_configured_state": True}).accelerator_config.use_configured_state
 

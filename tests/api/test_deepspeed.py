@@ -325,12 +325,47 @@ def test_ddp_takes_what_the_arguments_say():
     )
 
 
-def test_the_launcher_of_accelerate_can_ask_for_fsdp(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    monkeypatch.setenv("FSDP_VERSION", "2")
-    monkeypatch.setenv("FSDP_RESHARD_AFTER_FORWARD", "false")
-    monkeypatch.setenv("FSDP_TRANSFORMER_CLS_TO_WRAP", "Block")
-    assert parallel_of(TrainingArguments("out")) == Fsdp(reshard_after_forward=False, layers=("Block",))
+LAUNCHED = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_SHARDING_STRATEGY": "1",
+    "FSDP_RESHARD_AFTER_FORWARD": "false",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "Block",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_OFFLOAD_PARAMS": "true",
+    "FSDP_MIN_NUM_PARAMS": "0",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD": "false",
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ({"FSDP_VERSION": "2"}, Fsdp(reshard_after_forward=False, layers=("Block",), cpu_offload=True)),
+        ({"FSDP_VERSION": "1"}, Fsdp(layers=("Block",), cpu_offload=True)),
+        ({"FSDP_SHARDING_STRATEGY": "NO_SHARD"}, Ddp(broadcast_buffers=True)),
+    ],
+    ids=["two", "one", "words"],
+)
+def test_what_the_launcher_of_accelerate_was_told_of_fsdp(
+    told: dict[str, str], wanted: Ddp | Fsdp, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in {**LAUNCHED, **told}.items():
+        monkeypatch.setenv(name, value)
+    assert parallel_of(TrainingArguments("out")) == wanted
+
+
+def test_what_the_launcher_of_accelerate_was_told_of_deepspeed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    told = {"USE_DEEPSPEED": "true", "DEEPSPEED_ZERO_STAGE": "3", "GRADIENT_CLIPPING": "0.5"}
+    for name, value in {**told, "DEEPSPEED_OFFLOAD_PARAM_DEVICE": "cpu"}.items():
+        monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    args = TrainingArguments("out")
+    assert parallel_of(args) == Fsdp(cpu_offload=True)
+    assert (args.max_grad_norm, args.deepspeed) == (0.5, None)
+    path = tmp_path / "ds_config.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": 2}}))
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(path))
+    assert parallel_of(TrainingArguments("out")) == Fsdp(reshard_after_forward=False)
 
 
 @pytest.fixture

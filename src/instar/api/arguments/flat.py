@@ -16,6 +16,7 @@ from instar.api.arguments.duration import DurationArguments, OutputArguments, Sc
 from instar.api.arguments.evaluation import EvaluationArguments, MetricArguments
 from instar.api.arguments.faults import ArgumentError, Fault
 from instar.api.arguments.hardware import HardwareArguments, ReproducibilityArguments
+from instar.api.arguments.launcher import launched_deepspeed
 from instar.api.arguments.loading import DataLoaderArguments
 from instar.api.arguments.memory import ActivationArguments, CompileArguments, FootprintArguments, PrecisionArguments
 from instar.api.arguments.monitoring import LoggingArguments, TrackingArguments
@@ -108,10 +109,11 @@ class TrainingArguments(
 
     def _read_deepspeed(self) -> Iterator[Fault]:
         self.deepspeed_plugin: DeepSpeedPlan | None = None
-        if self.deepspeed:
+        config = self.deepspeed or launched_deepspeed()
+        if config:
             from instar.api import deepspeed
 
-            yield from deepspeed.apply(self)
+            yield from deepspeed.apply(config, self)
             yield from kinds.check(self, TrainingArguments)
 
     def _derive(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from instar.api.arguments.choices import FSDPOption
 from instar.api.arguments.faults import Fault, guess, shown, wanted
+from instar.api.arguments.launcher import launched_fsdp
 
 if TYPE_CHECKING:
     from instar.api.arguments.flat import TrainingArguments
@@ -67,7 +68,7 @@ def say_once(text: str) -> None:
 
 def normalise(arguments: "TrainingArguments") -> Iterator[Fault]:
     """Bring `fsdp` to True and `fsdp_config` to one mapping; a fault for what has no meaning here."""
-    launched = _from_launcher() if not (arguments.fsdp or arguments.deepspeed) else {}
+    launched = launched_fsdp() if not (arguments.fsdp or arguments.deepspeed) else {}
     if not (arguments.fsdp or launched):
         return
     config = arguments.fsdp_config or launched
@@ -94,14 +95,6 @@ def normalise(arguments: "TrainingArguments") -> Iterator[Fault]:
     yield from _check_settings(settings)
     if _is_true(settings.get("activation_checkpointing")):
         arguments.activation_checkpointing = arguments.gradient_checkpointing = True
-
-
-def _from_launcher() -> dict[str, Any]:
-    """What `accelerate launch` was told about FSDP, which it hands on in the environment."""
-    if not _is_true(os.environ.get("ACCELERATE_USE_FSDP")):
-        return {}
-    found = {key.removeprefix("FSDP_").lower(): value for key, value in os.environ.items() if key.startswith("FSDP_")}
-    return {"version": found.pop("version", 1), **{key: value for key, value in found.items() if value}}
 
 
 def _name(key: str) -> str:

@@ -220,11 +220,11 @@ def _tracker(name: str, block: Block) -> None:
 _RULES: tuple[Callable[[Block], None], ...] = (_rest, _zero, _sizes, _precision, _optimizer, _scheduler)
 
 
-def apply(arguments: "TrainingArguments") -> Iterator[Fault]:
+def apply(config: Any, arguments: "TrainingArguments") -> Iterator[Fault]:
     """Take a configuration up into the arguments, and say what it means; its faults where it has some."""
     from instar.api.arguments.parallelism import say_once
 
-    plan = read(arguments.deepspeed, arguments)
+    plan = read(config, arguments)
     arguments.deepspeed_plugin = plan
     yield from plan.faults
     if plan.faults:
