@@ -62,7 +62,7 @@ def write_one_by_one(path: Path, like: Mapping[str, Tensor], values: Iterable[Te
                     f"{name}: wanted {like[name].dtype} {tuple(like[name].shape)}; got {tuple(value.shape)}"
                 )
             plain = value.detach().cpu().contiguous().reshape(-1)
-            file.write(memoryview(plain.view(torch.uint8).numpy()) if plain.numel() else b"")
+            file.write(plain.view(torch.uint8).numpy().data)
 
 
 class TensorFile(Mapping[str, Tensor]):

@@ -76,7 +76,7 @@ class Snapshot:
             "counters": asdict(state.counters),
             "lr": state.optimizer.param_groups[0]["lr"],
             "totals": dict(state.totals),
-            "schedule": state.schedule.model_dump(mode="json") if isinstance(state.schedule, Config) else None,
+            "schedule": _described(state.schedule),
             "task": state.task.state_dict(),
             "callbacks": self.callback.state_dict(),
             "scaler": state.scaler.state_dict(),
@@ -140,6 +140,10 @@ class Capture:
     def finish(self) -> None:
         """Do this rank's part of what is left to do; every rank calls it, also where writing failed."""
         self.stream.finish()
+
+
+def _described(schedule: object) -> Any:
+    return schedule.model_dump(mode="json") if isinstance(schedule, Config) else None
 
 
 def take_average(network: Network, folder: Path) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import distributed
-from torch.distributed import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from instar.core.errors import UsageError
 from instar.trainer.parallel.config import Auto, Ddp, Fsdp
@@ -35,7 +35,7 @@ class Layout:
         if tp == 1 and not isinstance(parallel, Fsdp):
             return cls(data_rank=data_rank, data_size=data_size)
         shape = (replicas, world_size // (tp * replicas), tp)
-        mesh = distributed.init_device_mesh(device.type, shape, mesh_dim_names=("replicas", "shards", "tp"))
+        mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicas", "shards", "tp"))
         return cls(data_rank=data_rank, data_size=data_size, data_group=_readers(rank, world_size, tp), mesh=mesh)
 
     def shard_mesh(self) -> Any:
@@ -53,7 +53,9 @@ def _readers(rank: int, world_size: int, tp: int) -> distributed.ProcessGroup | 
     """The group of processes with the same parts and other data; every process must ask for every group."""
     if tp == 1:
         return None
-    groups = [distributed.new_group(list(range(part, world_size, tp))) for part in range(tp)]
+    groups: list[distributed.ProcessGroup] = [
+        distributed.new_group(list(range(part, world_size, tp))) for part in range(tp)
+    ]
     return groups[rank % tp]
 
 

@@ -9,10 +9,9 @@ from instar.data import Batch
 def spare_piece(batch: Batch) -> Batch:
     """A document without targets: a forward pass that adds nothing."""
     one = batch.select(range(1))
-    empty = (
-        {} if one.read_M is None or one.target_M is None else {"read_M": one.read_M[:0], "target_M": one.target_M[:0]}
-    )
-    return replace(one, **empty)
+    if one.read_M is None or one.target_M is None:
+        return one
+    return replace(one, read_M=one.read_M[:0], target_M=one.target_M[:0])
 
 
 def pieces_of(mine: Batch, whole: Batch, max_tokens: int | None, shares: int) -> list[Batch]:

@@ -13,13 +13,15 @@ from torch import distributed
 from instar.core.errors import UsageError
 from instar.trainer.parallel.config import Auto, Ddp, Fsdp
 
+_c10d: Any = distributed  # its stores are not typed
+
 _SOON = timedelta(seconds=10)
 
 
 class Processes:
     """This process among those of its run: the group that plain PyTorch talks through."""
 
-    def __init__(self, rank: int = 0, world_size: int = 1, store: distributed.Store | None = None) -> None:
+    def __init__(self, rank: int = 0, world_size: int = 1, store: Any = None) -> None:
         """Where `store` is given, the group was opened here and is closed here."""
         self.rank = rank
         self.world_size = world_size
@@ -81,16 +83,16 @@ class Processes:
         atexit.register(_exit, code)  # before the interpreter's own tear-down
 
 
-def _store(world_size: int, timeout: timedelta) -> distributed.Store:
+def _store(world_size: int, timeout: timedelta) -> Any:
     """Where processes leave their addresses; each life of a job that `torchrun` restarts has its own.
 
     `torchrun` keeps one store over restarts, and addresses of dead processes in it would be waited for for ever.
     """
     if world_size == 1:
-        return distributed.HashStore()
-    found: tuple[distributed.Store, int, int] = next(distributed.rendezvous("env://", timeout=timeout))
+        return _c10d.HashStore()
+    store, _, _ = next(_c10d.rendezvous("env://", timeout=timeout))
     life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return distributed.PrefixStore(f"instar/{life}", found[0])
+    return _c10d.PrefixStore(f"instar/{life}", store)
 
 
 def _backend(name: str, device: torch.device) -> str:
