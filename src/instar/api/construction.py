@@ -307,19 +307,16 @@ class Construction(TrainerParts):
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Operations of a forward and a backward pass over a batch: six times tokens times parameters.
 
-        A model that defines `floating_point_ops` itself is asked; one without it counts as 0. Parameters of a
-        Transformers model are counted once, not in every step.
+        0 for models that cannot count their parameters; those of the others are counted once, not in every step.
         """
-        own = getattr(self.model, "floating_point_ops", None)
-        if own is None:
+        model = self.model
+        name = getattr(model, "main_input_name", "input_ids")
+        if not hasattr(model, "num_parameters") or name not in inputs:
             return 0
-        if getattr(own, "__module__", "") != "transformers.modeling_utils":
-            return int(own(inputs))
         counted = self.__dict__.get("_flos_parameters")
-        if counted is None or counted[0] is not self.model:
-            counted = self._flos_parameters = (self.model, traits.num_parameters_for_flos(self.model))
-        tokens = inputs.get(getattr(self.model, "main_input_name", "input_ids"))
-        return 0 if tokens is None else 6 * tokens.numel() * counted[1]
+        if counted is None or counted[0] is not model:
+            counted = self._flos_parameters = (model, int(model.num_parameters(exclude_embeddings=True)))  # type: ignore[operator]
+        return int(6 * inputs[name].numel() * counted[1])
 
     def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
         """Move the model, unless its parts have their own devices already."""

@@ -168,7 +168,7 @@ class Learning(TrainerParts):
         }
         found["get_batch_samples"] = takes_argument(self.get_batch_samples, "device")
         found["log"] = takes_positional(self.log, 2)
-        found["is_own_loss"] = own[0] is Learning.compute_loss
+        found["is_own_loss"] = own[0] is Learning.compute_loss and "compute_loss" not in self.__dict__
         found["is_own_step"] = own[1] is Learning.training_step and "training_step" not in self.__dict__
         self._step_takes = found
 

@@ -39,10 +39,11 @@ def prepared(trainer: Any) -> Iterator[None]:
             _checkpoint_activations(model, dict(args.activation_checkpointing_kwargs or {}))
         _align_tokens(model, trainer.processing_class)
         if trainer.neftune_noise_alpha is not None:
-            from transformers.integrations.neftune import activate_neftune
+            from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
-            trainer.neftune_hook_handle = activate_neftune(traits.unwrapped(model), trainer.neftune_noise_alpha)
-            after.callback(trainer.neftune_hook_handle.remove)
+            bare = traits.unwrapped(model)
+            trainer.neftune_hook_handle = activate_neftune(bare, trainer.neftune_noise_alpha)
+            after.callback(deactivate_neftune, bare, trainer.neftune_hook_handle)
         if "underflow_overflow" in [str(getattr(option, "value", option)) for option in args.debug]:
             from transformers.debug_utils import DebugUnderflowOverflow
 

@@ -83,6 +83,7 @@ class Training(Learning):
         plan = self._init_training_state(plan, max_steps, resume_from_checkpoint, trial)
         self._prepare_for_training(max_steps, loader, resume_from_checkpoint)
         self._steps = MicroBatchSteps(self, loader, plan)
+        self._resume_batch_size()
         self._begin_counting(resume_from_checkpoint)
         state = self._loop_state()
         preparing.say_plan(self, plan, max_steps)
@@ -318,6 +319,15 @@ class Training(Learning):
         self._train_batch_size = self.state.train_batch_size = size
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+
+    def _resume_batch_size(self) -> None:
+        """With `auto_find_batch_size`, begin with the micro-batches that the checkpoint's run had found."""
+        found, asked = self.state.train_batch_size, self.args.train_batch_size
+        if self.args.auto_find_batch_size and found and found < asked and self._steps is not None:
+            self._steps.parts = -(-asked // found)
+            self._train_batch_size = found
+        else:
+            self.state.train_batch_size = self._train_batch_size
 
     def _loop_values(self) -> dict[str, Any]:
         if self._steps is None:

@@ -86,9 +86,3 @@ def refuse_untrainable(model: Any, *, needs_loss: bool) -> None:
         from transformers.trainer_utils import validate_quantization_for_training
 
         validate_quantization_for_training(model)
-
-
-def num_parameters_for_flos(model: Any) -> int:
-    """Parameters that multiply every token: all but those of embedding tables, as Transformers counts them."""
-    count = getattr(model, "num_parameters", None)
-    return int(count(exclude_embeddings=True)) if callable(count) else 0
