@@ -15,6 +15,7 @@ from instar.cli.generate import generate
 from instar.cli.init import init
 from instar.cli.lineage import lineage
 from instar.cli.predict import predict
+from instar.cli.probe import probe
 from instar.cli.report import report
 from instar.cli.schema import schema
 from instar.cli.status import status
@@ -27,6 +28,7 @@ VERBS = (
     train,
     evaluate,
     predict,
+    probe,
     generate,
     chat,
     fill_mask,

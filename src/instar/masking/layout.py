@@ -88,13 +88,12 @@ def gathered(values: NDArray[np.generic], spans: Spans) -> NDArray[np.generic]:
 
 def token_means(values: NDArray[np.float32], length_T: Ints) -> NDArray[np.float64]:
     """Mean of each token's values, which lie one token after the other; NaN for a token without characters."""
-    ends_T = np.cumsum(length_T)
-    if not len(ends_T) or ends_T[-1] == 0:
-        return np.full(len(length_T), np.nan)
-    if (length_T == 1).all():
-        return values.astype(np.float64)
-    filled = np.flatnonzero(length_T)
-    sums = np.add.reduceat(values, (ends_T - length_T)[filled], dtype=np.float64)
     means_T = np.full(len(length_T), np.nan)
-    means_T[filled] = sums / length_T[filled]
+    filled = np.flatnonzero(length_T)
+    lengths = length_T[filled]
+    if len(filled) == len(values):  # a character each
+        means_T[filled] = values
+    elif len(filled):
+        starts = np.cumsum(lengths) - lengths
+        means_T[filled] = np.add.reduceat(values, starts) / lengths
     return means_T

@@ -15,6 +15,7 @@ from instar.data.tokenizer import Tokenizer
 from instar.model import Crossing, Network, build_network
 from instar.model.config import FromConfig, FromFolder, ModelConfig
 from instar.objective import Objective
+from instar.optim.frozen import Frozen
 from instar.run.begin import crossing, told
 from instar.run.config import RunConfig, TrainConfig
 from instar.run.corpus import Corpus, Splits
@@ -103,7 +104,7 @@ def make_state(config: RunConfig, splits: Splits, network: Network, task: TaskLi
         seed=config.seed,
         network=network,
         module=module,
-        optimizer=runtime.arrange(config.train.optimizer.build(network.named_parameters())),
+        optimizer=runtime.arrange(_optimizer(config, network)),
         schedule=config.train.schedule,
         task=task,
         budget=config.train.budget,
@@ -111,6 +112,11 @@ def make_state(config: RunConfig, splits: Splits, network: Network, task: TaskLi
         scaler=torch.amp.GradScaler(runtime.device.type, enabled=config.train.precision == "fp16"),
         average=None if average is None else WeightAverage(network, average.decay),
     )
+
+
+def _optimizer(config: RunConfig, network: Network) -> torch.optim.Optimizer:
+    made = config.train.optimizer.build(network.named_parameters())
+    return Frozen(made.param_groups) if config.train.frozen else made
 
 
 def tokens_per_sample(samples: Samples) -> float:

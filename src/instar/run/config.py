@@ -83,6 +83,8 @@ class TrainConfig(Config):
     """A gradient that is not a number: skip the step (three in a row end the run), or stop at once."""
     prefetch: Annotated[int, Field(ge=0)] = 0
     """Steps prepared ahead in a thread; 0: none. Cannot change the curve."""
+    frozen: bool = Field(default=False, exclude_if=lambda value: value is False)
+    """Change no weight: the run only measures, which is proven at its end."""
     tensorboard: bool = False
     """Write the figures for TensorBoard too."""
 

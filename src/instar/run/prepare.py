@@ -40,6 +40,7 @@ from instar.trainer.callbacks.progress import ProgressBar
 from instar.trainer.callbacks.sample import Sample
 from instar.trainer.callbacks.signals import Signals
 from instar.trainer.callbacks.tensorboard import TensorBoard
+from instar.trainer.callbacks.untouched import Untouched
 from instar.trainer.snapshot import Capture, Identity, Snapshot
 
 PREVIEW_ROWS = 4
@@ -162,6 +163,7 @@ class Parts:
             NonFinite(train.on_non_finite, runtime),
             Log(self.folder.metrics, train.log_every, runtime, counts_correct=self.corpus.labels.kind != "number"),
             *self.learns.callbacks,
+            *([Untouched()] if train.frozen else []),
         ]
         if self.splits.evaluation is not None:
             chosen.append(Evaluate(self._evaluate, Due(train.eval_every, runtime)))

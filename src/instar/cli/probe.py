@@ -1,0 +1,32 @@
+"""`instar probe`: what a checkpoint says of every token."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from instar.cli.options import AsJson, Checkpoint, examples, show
+
+
+@examples("instar probe runs/dna/checkpoint-500 --data genome.fa --output tracks/")
+def probe(
+    checkpoint: Checkpoint,
+    *,
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder for the values and tracks.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="Read this file, like the run's data; default: the run's data."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Share of the tokens hidden at once; default: that of the run's evaluation.")
+    ] = None,
+    tracks: Annotated[
+        Literal["bigwig", "bedgraph", "none"], typer.Option(help="Genome tracks, written beside the values.")
+    ] = "bigwig",
+    as_json: AsJson = False,
+) -> None:
+    """Hide every token exactly once, with frozen weights, and keep what the checkpoint says of it."""
+    from instar.run.probe import Asked
+    from instar.run.probe import probe as run
+
+    show(run(checkpoint, output, Asked(data=data, rate=rate, tracks=tracks)), as_json=as_json)

@@ -1,0 +1,198 @@
+"""`probe`: what a frozen checkpoint says of every token of a corpus, hidden exactly once.
+
+Letters: M places of a pass, N characters.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.checkpoint.disk import disk_errors, replace_bytes
+from instar.checkpoint.values import to_json, write_json
+from instar.core.errors import OutputError, UsageError
+from instar.data import Batch
+from instar.data.cache import build_cache
+from instar.data.located import Located
+from instar.data.samples import Samples
+from instar.data.source import Fasta, Source
+from instar.inference.probe import BASES, Prober, Said, letters_of
+from instar.masking.layout import Layout, Spans
+from instar.masking.plane import Form, Plane, encode, write_header
+from instar.masking.statistic import scale_of
+from instar.run.config import RunConfig
+from instar.run.corpus import cut_of
+from instar.run.masking import layout_of
+from instar.run.prepare import EVALUATION_TOKENS
+from instar.run.saved import Saved, take_up
+from instar.run.source import source_like
+from instar.run.stored import PROBE
+from instar.run.tracks import FileFormat, export
+from instar.task.mlm import MaskedLM
+from instar.trainer.callbacks.untouched import must_be_untouched, weights_digest
+
+MEASURES = ("p_true", "nll", "reciprocal_rank", "entropy")
+Tracks = Literal["bigwig", "bedgraph", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How a checkpoint is probed."""
+
+    data: Path | None = None
+    """The file to read instead of the run's training data, in the same way."""
+    rate: float | None = None
+    """Share of the tokens hidden at once; by default that of the run's evaluation."""
+    tracks: Tracks = "bigwig"
+    """Genome tracks written beside the values; a text has none."""
+
+
+def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
+    """Write what the checkpoint says of every token into a new folder; its weights are proven untouched."""
+    saved = take_up(checkpoint)
+    config = _config(saved, asked)
+    rate = _rate(config) if asked.rate is None else asked.rate
+    if not 0 < rate <= 1:
+        raise UsageError(f"--rate: wanted a number above 0 and at most 1; got {rate}")
+    _must_be_new(output)
+    cache = build_cache(config.data.train, saved.tokenizer, config.data.cache_folder(), processes=config.data.processes)
+    cut = cut_of(config.model_copy(update={"data": _windows(config)}), saved.network)
+    samples = Samples(cache, saved.tokenizer, cut)
+    layout = layout_of(config, cache)
+    is_genome = isinstance(config.data.train, Fasta)
+    with disk_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        planes = _Planes(output / PROBE, layout, saved.tokenizer.vocab_size, with_bases=is_genome)
+        digest = weights_digest(saved.network)
+        prober = Prober(
+            network=saved.network,
+            tokenizer=saved.tokenizer,
+            device=saved.runtime.device,
+            rate=rate,
+            seed=config.seed,
+            letters_V=letters_of(saved.tokenizer) if is_genome else None,
+        )
+        tokens = _ask(prober, Located(samples, layout.first_N[:-1]), planes)
+        must_be_untouched(saved.network, digest)
+        planes.finish()
+        saved.tokenizer.save(output)
+        replace_bytes(output / "run.yaml", to_json(config.model_dump(mode="json", by_alias=True)))
+        facts = {"checkpoint": str(checkpoint), "rate": rate, "tokens": tokens, "weights_sha256": digest}
+        write_json(output / "probe.json", facts | planes.means())
+    written = _tracks(output, config.data.train, asked.tracks)
+    return {"output": str(output), **facts, **planes.means(), "weights": "untouched", "tracks": written}
+
+
+def _config(saved: Saved, asked: Asked) -> RunConfig:
+    """The run's config with the corpus that is probed."""
+    config = saved.config
+    if not isinstance(config.task, MaskedLM):
+        raise UsageError(f"{saved.folder}: probing hides tokens, so it needs a checkpoint of the task mlm")
+    if asked.data is None:
+        return config
+    source: Source = source_like(config.data.train, asked.data, labelled=False)
+    return config.model_copy(update={"data": config.data.model_copy(update={"train": source, "eval": None})})
+
+
+def _windows(config: RunConfig) -> Any:
+    return config.data.model_copy(update={"too_long": "window", "overlap": 0})
+
+
+def _rate(config: RunConfig) -> float:
+    task = config.task
+    if not isinstance(task, MaskedLM):
+        raise TypeError("only a masked language model has a rate")
+    return task.evaluation_rate or task.rate_at(1.0)
+
+
+def _must_be_new(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(f"{output}: is there already; choose another --output, or delete it")
+
+
+def _ask(prober: Prober, located: Located, planes: "_Planes") -> int:
+    tokens = 0
+    first, size = 0, max(1, EVALUATION_TOKENS)
+    while first < len(located):
+        lengths = located.lengths(np.arange(first, min(len(located), first + size)))
+        taken = max(1, int(np.searchsorted(np.cumsum(lengths), size, side="right")))
+        batch = located.gather(np.arange(first, first + taken), np.zeros(taken, dtype=np.int64))
+        for said in prober.ask(batch):
+            planes.write(batch, said)
+            tokens += len(said.place_M)
+        first += taken
+    return tokens
+
+
+class _Planes:
+    """One store a measure, written in place."""
+
+    def __init__(self, folder: Path, layout: Layout, vocab_size: int, *, with_bases: bool) -> None:
+        nats = scale_of("nll", vocab_size)
+        scales = {"p_true": 1.0, "nll": nats, "reciprocal_rank": 1.0, "entropy": nats}
+        scales |= dict.fromkeys((f"chance_{base}" for base in BASES), 1.0) if with_bases else {}
+        self._folder = folder
+        self._forms = {
+            name: Form(
+                fingerprint=layout.fingerprint,
+                num_characters=layout.num_characters,
+                statistic=name,
+                scale=scale,
+                dtype="float16",
+            )
+            for name, scale in scales.items()
+        }
+        self._planes: dict[str, Plane] = {}
+        self._sums = dict.fromkeys(MEASURES, 0.0)
+        self._count = 0
+        for name, form in self._forms.items():
+            Plane.create(folder / name, form)
+            self._planes[name] = Plane(folder / name, form, view="shared")
+
+    def write(self, batch: Batch, said: Said) -> None:
+        """Put what was said of a pass where its characters lie."""
+        if batch.starts_T is None or batch.characters_T is None:
+            raise ValueError("the batch does not say where its characters lie")
+        spans = Spans(batch.starts_T.numpy(), batch.characters_T.numpy())[said.place_M]
+        places_N, length_M = spans.characters(), spans.length_T
+        values: Mapping[str, NDArray[np.float32]] = {
+            "p_true": np.exp(-said.nll_M),
+            "nll": said.nll_M,
+            "reciprocal_rank": (1 / said.rank_M).astype(np.float32),
+            "entropy": said.entropy_M,
+        }
+        for name, value_M in values.items():
+            self._sums[name] += float(value_M.sum(dtype=np.float64))
+            self._put(name, places_N, np.repeat(value_M, length_M))
+        self._count += len(said.place_M)
+        if said.bases_MK4 is not None:
+            letter_N = np.arange(len(places_N)) - np.repeat(np.cumsum(length_M) - length_M, length_M)
+            row_N = np.repeat(np.arange(len(length_M)), length_M)
+            chances_N4 = said.bases_MK4[row_N, np.minimum(letter_N, said.bases_MK4.shape[1] - 1)]
+            for number, base in enumerate(BASES):
+                self._put(f"chance_{base}", places_N, chances_N4[:, number])
+
+    def _put(self, name: str, places_N: NDArray[np.int64], values_N: NDArray[np.float32]) -> None:
+        scaled_N = values_N / np.float32(self._forms[name].scale)
+        self._planes[name].arrays["value"][places_N] = encode(scaled_N, "float16")
+
+    def finish(self) -> None:
+        """All of it on the disk."""
+        for name, plane in self._planes.items():
+            plane.flush()
+            write_header(self._folder / name, self._forms[name])
+
+    def means(self) -> dict[str, float]:
+        """Mean of each measure over the tokens."""
+        return {f"mean_{name}": total / max(1, self._count) for name, total in self._sums.items()}
+
+
+def _tracks(output: Path, source: Source, wanted: Tracks) -> list[str]:
+    if wanted == "none" or not isinstance(source, Fasta):
+        return []
+    form: FileFormat = wanted
+    written: list[str] = export(output, output, form=form)["written"]
+    return written
