@@ -166,7 +166,7 @@ class Runtime:
         Sharded gradients are handed to their owners in every backward, so that none has them whole for long; only
         replicas wait for the last.
         """
-        if self.is_sharded:
+        if self.layout.has_replicas:
             from instar.trainer.parallel.shard import defer_replicas
 
             defer_replicas(module, not when)

@@ -38,11 +38,16 @@ class Layout:
         mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicas", "shards", "tp"))
         return cls(data_rank=data_rank, data_size=data_size, data_group=_readers(rank, world_size, tp), mesh=mesh)
 
+    @property
+    def has_replicas(self) -> bool:
+        """True where several processes have the same part of sharded weights."""
+        return self.mesh is not None and self.mesh.size(0) > 1
+
     def shard_mesh(self) -> Any:
         """Over whom weights are sharded: (shards,), or (replicas, shards) where there are replicas."""
         if self.mesh is None:
             raise ValueError("a run whose weights are not sharded has no mesh")
-        return self.mesh["shards"] if self.mesh.size(0) == 1 else self.mesh["replicas", "shards"]
+        return self.mesh["replicas", "shards"] if self.has_replicas else self.mesh["shards"]
 
     def tp_mesh(self) -> DeviceMesh | None:
         """Over whom matrices are divided; None: nobody."""
