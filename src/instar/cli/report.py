@@ -8,14 +8,19 @@ import typer
 from instar.cli.options import AsJson, examples, show
 
 
-@examples("instar report runs/small")
+@examples("instar report runs/small", "instar report runs/dna --annotation genes.gff3")
 def report(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], as_json: AsJson = False
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    annotation: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="GFF3 or BED: adds the masking values of its classes over time."),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write figures and a self-contained report.html into a run folder."""
     from instar.run.report import report as run
 
-    page = run(run_folder)
+    page = run(run_folder, annotation)
     if as_json:
         show({"report": str(page)}, as_json=True)
     else:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from instar.core.rundir import RunFolder
 from instar.report.figures import plan_figures
+from instar.report.masking import StoreFacts, masking_figures
 from instar.report.page import EmbeddedFigure, render_page
 from instar.report.reading import read_run
 from instar.report.theme import DARK, LIGHT, draw_figure, render
@@ -20,15 +21,16 @@ class ReportPaths:
     """The PNG, SVG and CSV file of each figure."""
 
 
-def build_report(run: Path) -> ReportPaths:
+def build_report(run: Path, masking: StoreFacts | None = None) -> ReportPaths:
     """Write `figures/` and `report.html` into a run folder, each file whole or absent; equal runs give equal bytes.
 
-    The run may be in progress. Raises InputMissingError where nothing was measured yet, DiskError or
-    OutputError where the folder cannot be written.
+    `masking` is what the run's probability store says, where it has one. The run may be in progress. Raises
+    InputMissingError where nothing was measured yet, DiskError or OutputError where the folder cannot be written.
     """
     record = read_run(run)
     folder = RunFolder(run)
     plans, num_left_out = plan_figures(record)
+    plans += masking_figures(run, masking)
     written, embedded = [], []
     for plan in plans:
         figure = draw_figure(plan.draw, LIGHT, plan.size)

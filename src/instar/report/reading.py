@@ -156,6 +156,11 @@ def _objects(path: Path) -> Iterator[dict[str, Any] | None]:
         yield value if isinstance(value, dict) else None
 
 
+def read_objects(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file of lines; a missing file has none, a line that is none is left out."""
+    return (line for line in _objects(path) if line is not None)
+
+
 def _text(path: Path) -> str | None:
     if not path.is_file():
         return None

@@ -2,9 +2,21 @@
 
 from pathlib import Path
 
+from instar.core.errors import InputMissingError
 from instar.report import build_report
 
 
-def report(run_folder: Path) -> Path:
-    """Write the figures and the page of a run; returns the page."""
-    return build_report(run_folder).page
+def report(run_folder: Path, annotation: Path | None = None) -> Path:
+    """Write the figures and the page of a run; returns the page.
+
+    `annotation` (GFF3 or BED) adds the masking values of its classes over time, to a run that keeps such values.
+    """
+    from instar.run.masking import FIGURES
+
+    if annotation is None and not (run_folder / FIGURES).is_file():
+        return build_report(run_folder).page
+    from instar.run.masking_report import store_facts
+
+    if not run_folder.is_dir():
+        raise InputMissingError(f"{run_folder}: no such folder; give a run folder, like runs/NAME")
+    return build_report(run_folder, store_facts(run_folder, annotation)).page
