@@ -21,7 +21,7 @@ from tests.model.helpers import SIZE, stock
 
 TEXTS = ["the river runs under the bridge", "snow läuft über die Brücke, 🙂🙂 und déjà vu", "a small stone sings"] * 20
 PROMPTS = ["the", "the river runs under the", "a small stone", "snow", "🙂", "the bridge sings under a river of snow"]
-FAMILIES = ["gpt2", "llama", "qwen2", "mistral"]
+FAMILIES = ["gpt2", "llama", "qwen2", "mistral", "bert", "roberta"]
 
 
 @cache

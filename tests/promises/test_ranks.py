@@ -67,6 +67,19 @@ def test_ranks_that_are_asked_to_leave_save_and_leave_together(
     assert curves[0] == curves[1]
 
 
+def test_a_file_stops_all_ranks_after_the_same_step(shrunk: Callable, tmp_path: Path, fork_server: ForkServer) -> None:
+    small = shrunk("text-characters")
+    (tmp_path / "two").mkdir()
+    for name in ("stop", "save"):
+        (tmp_path / "two" / name).touch()
+    assert on_ranks(fork_server, small, tmp_path / "two") == [0, 0]
+    assert [path.name for path in (tmp_path / "two").glob("checkpoint-*")] == ["checkpoint-1"]
+    assert not (tmp_path / "two" / "stop").exists()
+    assert on_ranks(fork_server, small, tmp_path / "two") == [0, 0]
+    assert on_ranks(fork_server, small, tmp_path / "whole") == [0, 0]
+    assert distance(tmp_path / "two", tmp_path / "whole") == 0
+
+
 def test_ranks_that_meet_bad_input_leave_with_its_code(
     shrunk: Callable, tmp_path: Path, fork_server: ForkServer
 ) -> None:

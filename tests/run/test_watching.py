@@ -110,6 +110,17 @@ def test_status_of_a_live_run_reads_and_writes_nothing(workshop: Workshop) -> No
     assert "process" not in after
 
 
+def test_status_knows_how_long_an_epoch_is(workshop: Workshop) -> None:
+    run(workshop, "train.budget=2 epochs", "train.save_every=3 steps", extra=[AtStep(6, self_stop)])
+    found = status(workshop.folder / "run")
+    assert (found["state"], found["step"], found["budget"]) == ("stopped", 6, "2 epochs")
+    assert found["done"] == pytest.approx(0.5)
+
+
+def self_stop(state: TrainState) -> None:
+    state.stop_reason = "enough"
+
+
 def test_status_asks_without_disturbing_the_lock(workshop: Workshop) -> None:
     run(workshop, "train.budget=2 steps")
     folder = RunFolder(workshop.folder / "run")

@@ -3,6 +3,7 @@
 Shape letters: B rows, T tokens.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -189,6 +190,8 @@ class Generator:
             pad_token_id=self.tokenizer.pad_id or 0,
             use_cache=True,
         )
+        positions_BT = mask_BT.long().cumsum(dim=1).sub(1).clamp(min=0) + self.network.position_offset
+        takes_positions = "position_ids" in inspect.signature(self.network.model.forward).parameters
         criteria = [StopTexts(endings, ids_BT.shape[1])] if endings.stop else []
         found: Tensor = self.network.model.generate(
             input_ids=ids_BT.to(self.device),
@@ -197,6 +200,7 @@ class Generator:
             logits_processor=LogitsProcessorList(chain),
             stopping_criteria=StoppingCriteriaList(criteria),
             streamer=streamer,
+            **({"position_ids": positions_BT.to(self.device)} if takes_positions else {}),
         )
         return found
 
@@ -218,7 +222,8 @@ class Generator:
         model = self.network.model
         current = model.config._attn_implementation
         whole = [[*prompt, *row["ids"]] for prompt, row in zip(prompts, rows, strict=True)]
-        read, first = [], 0
+        read: list[int] = []
+        first = 0
         for prompt, ids in zip(prompts, whole, strict=True):
             read += range(first + len(prompt) - 1, first + len(ids) - 1)
             first += len(ids)

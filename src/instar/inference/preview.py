@@ -13,6 +13,7 @@ from torch import Tensor
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
 from instar.inference.continuation import continue_ids
+from instar.inference.ending import text_after
 from instar.inference.evaluate import evaluation_mode
 from instar.inference.label import label_answer
 from instar.model import Network
@@ -72,12 +73,17 @@ class Preview:
         return {"kind": "mlm", "tokens": tokens}
 
     def _continued(self, one: Batch) -> dict[str, Any]:
-        prompt = one.ids_T.tolist()[: min(_PROMPT_TOKENS, max(1, one.num_tokens // 2))]
-        ids = continue_ids(self.network, prompt, _NEW_TOKENS, seed=self.seed)
+        length = min(_PROMPT_TOKENS, max(1, one.num_tokens // 2))
+        if one.prompts_D is not None:  # what is asked, whole
+            length = max(1, int(one.prompts_D[0]))
+        prompt = one.ids_T.tolist()[:length]
+        new = continue_ids(self.network, prompt, _NEW_TOKENS, seed=self.seed)[length:]
+        end = self.tokenizer.eos_id
+        kept = new[: new.index(end)] if end in new else new
         return {
             "kind": "causal_lm",
             "prompt": self.tokenizer.decode(prompt),
-            "completion": self.tokenizer.decode(ids[len(prompt) :]),
+            "completion": text_after(self.tokenizer, prompt, kept),
         }
 
     def _labelled(self, one: Batch, device: torch.device) -> dict[str, Any]:

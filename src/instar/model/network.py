@@ -124,7 +124,8 @@ class Network(nn.Module):
         self.is_packed = is_packed
         self.can_gather = can_gather
         self.loaded = LoadReport()
-        self._position_offset = position_offset
+        self.position_offset = position_offset
+        """Number of the first position of a text."""
         positions = getattr(model.config, "max_position_embeddings", None)
         self.max_length: int | None = None if positions is None else int(positions) - position_offset
         """Tokens a document may have, specials included; None: no limit."""
@@ -137,7 +138,7 @@ class Network(nn.Module):
     @property
     def offsets_positions(self) -> bool:
         """True where the model numbers positions from its padding id on, and so looks for that id."""
-        return self._position_offset != 0
+        return self.position_offset != 0
 
     @property
     def num_layers(self) -> int:
@@ -211,7 +212,7 @@ class Network(nn.Module):
         deeper = tuple(layers) != (-1,)
         output = self.model.base_model(
             input_ids=batch.ids_T[None],
-            position_ids=(batch.positions_T() + self._position_offset)[None],
+            position_ids=(batch.positions_T() + self.position_offset)[None],
             attention_mask=torch.ones_like(batch.ids_T)[None],
             pack=pack,
             use_cache=False,

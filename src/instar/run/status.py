@@ -5,7 +5,9 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from instar.checkpoint.lineage import STATE
 from instar.checkpoint.values import read_json
+from instar.core.budget import Budget
 from instar.core.errors import CheckpointError, InputMissingError
 from instar.core.rundir import RunFolder
 from instar.report.reading import read_run
@@ -34,8 +36,8 @@ def status(run: Path) -> dict[str, Any]:
         "step": last.get("step", 0),
         "budget": str(budget),
     }
-    if budget.unit in last or budget.unit == "steps":
-        share = min(1.0, last.get("step" if budget.unit == "steps" else budget.unit, 0) / budget.amount)
+    share = _share(last, budget, folder)
+    if share is not None:
         found["done"] = round(share, 4)
         if holder is None and share >= 1 - 1e-9:
             found["state"] = "done"
@@ -46,6 +48,21 @@ def status(run: Path) -> dict[str, Any]:
     if checkpoints:
         found["checkpoint"] = str(checkpoints[-1][1])
     return found | (holder or {})
+
+
+def _share(last: dict[str, Any], budget: Budget, folder: RunFolder) -> float | None:
+    """Part of the budget that is spent; None for epochs before the first checkpoint, which says how long one is."""
+    name = {"steps": "step"}.get(budget.unit, budget.unit)
+    if name != "epochs":
+        return min(1.0, float(last.get(name, 0)) / budget.amount)
+    for _, checkpoint in reversed(folder.checkpoints()):
+        try:
+            totals = read_json(checkpoint / STATE)["totals"]
+            per_epoch = float(totals["samples"]) / float(totals["epochs"])
+        except (CheckpointError, KeyError, TypeError, ValueError, ZeroDivisionError):
+            continue  # rotated away meanwhile, or of an older instar
+        return min(1.0, float(last.get("samples", 0)) / per_epoch / budget.amount)
+    return None
 
 
 def _figures(lines: Any) -> dict[str, Any]:
@@ -62,14 +79,15 @@ def _holder(folder: RunFolder) -> dict[str, Any] | None:
     """Host and process that write the folder; None where none does. Asking does not disturb a run that starts."""
     try:
         holder = read_json(folder.holder)
-        place = {"host": str(holder["host"]), "process": int(holder["process"])}
+        process = int(holder["process"])
+        place = {"host": str(holder["host"]), "process": process}
     except (CheckpointError, KeyError, TypeError, ValueError):
         return None
     if place["host"] != socket.gethostname():
         return place if folder.lock.exists() and _is_recent(folder) else None
     locked = _is_locked(folder.lock)
     if locked is None:
-        locked = _is_alive(place["process"])
+        locked = _is_alive(process)
     return place if locked else None
 
 
