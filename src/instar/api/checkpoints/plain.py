@@ -13,6 +13,7 @@ from torch import Tensor
 
 from instar.checkpoint.disk import disk_errors
 from instar.core.errors import CheckpointError
+from instar.trainer.parallel.parts import is_divided
 
 _KEPT = (type(None), bool, int, float, complex, str, bytes, Tensor, torch.dtype)
 
@@ -90,7 +91,7 @@ def copied(value: Any, seen: dict[Any, Tensor] | None = None) -> Any:
 
 def memory_of(tensor: Tensor) -> tuple[Any, ...]:
     """The same for two tensors exactly if they are the same numbers in the same memory."""
-    if tensor.is_sparse or tensor.numel() == 0 or tensor.device.type == "meta":
+    if is_divided(tensor) or tensor.is_sparse or tensor.numel() == 0 or tensor.device.type == "meta":
         return (id(tensor),)
     storage = tensor.untyped_storage().data_ptr()
     return (tensor.device, storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
