@@ -57,8 +57,10 @@ def evaluate(folder: Path) -> dict[str, Any]:
     def losses(prediction: Any) -> dict[str, float]:
         return {"losses": len(prediction.losses), "loss_of_rows": float(prediction.losses.mean())}
 
-    rows = trainer(Line(), compute_metrics=losses, include_for_metrics=["loss", "inputs"]).predict(LineData(16)).metrics
-    found["losses"] = [rows["test_losses"], rows["test_loss_of_rows"]]
+    last = trainer(Line(), compute_metrics=losses, include_for_metrics=["loss", "inputs"])
+    metrics = last.predict(LineData(16)).metrics
+    found["losses"] = [metrics["test_losses"], metrics["test_loss_of_rows"]]
+    last.end()
     return found
 
 
@@ -69,5 +71,3 @@ def main(folder: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1])
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()

@@ -58,6 +58,9 @@ def test_a_push_makes_the_repository_and_uploads_the_model(tmp_path: Path, hub: 
     assert b"the toy dataset" in added["README.md"]
     trainer.push_to_hub(commit_message="again")
     assert [commit[:3] for commit in hub.commits[1:]] == [("somebody/demo", "main", "again")]
+    trainer.push_to_hub(repo_id="somebody/other")
+    assert "somebody/other" in hub.repositories
+    assert hub.commits[-1][0] == "somebody/other"
 
 
 def test_the_name_of_the_repository_comes_from_the_arguments_or_the_folder(tmp_path: Path, hub: FakeHub) -> None:

@@ -190,6 +190,7 @@ def test_two_processes_share_a_search_and_a_killed_one_is_made_up_for(tmp_path: 
     assert victim.stdout.readline() == "trial 0\n", victim.communicate()
     other = search_process(tmp_path, 6, 0.2)
     assert other.stdout.readline() == "trial 1\n", "what another process tries is not tried again"
+    assert trials_of(tmp_path)[0].state == optuna.trial.TrialState.RUNNING, "who lives is left alone"
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     third = search_process(tmp_path, 6, 0.2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 
 from instar.api.base import TrainerParts
 from instar.api.memory import TrainerMemoryTracker
@@ -88,6 +89,12 @@ class Reporting(TrainerParts):
         folder = Path(str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         self.state.save_to_json(str(folder / "trainer_state.json"))
+
+    def end(self) -> None:
+        """Wait for uploads and leave the group of processes: the last call of a script, nothing together after it."""
+        self._finish_current_push()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
 
     def store_flos(self) -> None:
         """Move the floating-point operations counted since the last call, on all ranks, into the state."""
