@@ -48,7 +48,7 @@ def claim(parameters: Iterable[Tensor], update: Callable[[Tensor], None]) -> Non
 
     for parameter in parameters:
         release([parameter])
-        handle = parameter.register_post_accumulate_grad_hook(update_if_finite)  # type: ignore[no-untyped-call]
+        handle = parameter.register_post_accumulate_grad_hook(update_if_finite)
         setattr(parameter, _CLAIM, handle)
 
 
