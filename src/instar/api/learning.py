@@ -15,6 +15,8 @@ from instar.api.outputs import takes_argument, takes_positional
 from instar.api.pieces import num_rows
 
 _log = logging.getLogger(__name__)
+_PASSING = "RegisterPostBackwardFunctionBackward"
+"""FSDP2's node hands on all that goes into a layer, each as it came: what goes past one is no part of the others."""
 _PLAIN: AbstractContextManager[None] = nullcontext()
 
 
@@ -231,13 +233,16 @@ def _loss_of(outputs: Any, inputs: Any) -> Any:
 
 def _depends_on(loss: Any, leaf: Tensor) -> bool:
     """Whether the leaf is in the graph that the loss was made by."""
-    ahead, seen = [loss.grad_fn], set()
+    ahead, seen = [(loss.grad_fn, 0)], set()
     while ahead:
-        node = ahead.pop()
-        if node is None or node in seen:
+        node, output = ahead.pop()
+        if node is None or (node, output) in seen:
             continue
-        seen.add(node)
+        seen.add((node, output))
         if getattr(node, "variable", None) is leaf:
             return True
-        ahead += [follower for follower, _ in node.next_functions]
+        before = node.next_functions
+        if node.name() == _PASSING:
+            before = before[output : output + 1]
+        ahead += before
     return False

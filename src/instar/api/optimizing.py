@@ -39,7 +39,7 @@ class Optimizing(TrainerParts):
         if self.lr_scheduler is None:
             self.lr_scheduler = make_scheduler(
                 self.args.lr_scheduler_type,
-                self.optimizer if optimizer is None else optimizer,
+                self._made_optimizer() if optimizer is None else optimizer,
                 num_warmup_steps=self.args.get_warmup_steps(num_training_steps),
                 num_training_steps=num_training_steps,
                 kwargs=self.args.lr_scheduler_kwargs,
@@ -95,7 +95,7 @@ class Optimizing(TrainerParts):
             rate = self._made_optimizer().param_groups[0]["lr"]
         else:
             rate = scheduler.get_last_lr()[0]
-        return rate.item() if isinstance(rate, torch.Tensor) else rate  # type: ignore[no-any-return]
+        return rate.item() if isinstance(rate, torch.Tensor) else rate
 
     def _made_optimizer(self) -> torch.optim.Optimizer:
         if self.optimizer is None:

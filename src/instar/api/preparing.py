@@ -94,11 +94,11 @@ def quiet_uploads() -> Iterator[None]:
     """No progress bars of uploads within."""
     import huggingface_hub.utils as hub
 
-    hub.disable_progress_bars()
+    hub.disable_progress_bars()  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        hub.enable_progress_bars()
+        hub.enable_progress_bars()  # type: ignore[attr-defined]
 
 
 def wrapped(trainer: Any, model: Any) -> Any:
@@ -119,30 +119,6 @@ def _can_compile(args: Any) -> bool:
         return True
     _log.warning("torch_compile: there is no C++ compiler here, so the model runs as it is, not compiled")
     return False
-
-
-def count_tokens(trainer: Any, inputs: Any) -> Any:
-    """Tokens of a micro-batch, all or without padding, as `include_num_input_tokens_seen` says."""
-    name = getattr(trainer.model, "main_input_name", "input_ids")
-    if name not in inputs:
-        warnings.warn(
-            f"include_num_input_tokens_seen: there is no {name!r} in the batch; give the model's class an attribute "
-            "`main_input_name`",
-            UserWarning,
-            stacklevel=2,
-        )
-        return 0
-    if trainer.args.include_num_input_tokens_seen != "non_padding":
-        return inputs[name].numel()
-    if "attention_mask" in inputs:
-        return inputs["attention_mask"].sum()
-    padding = getattr(trainer.processing_class, "pad_token_id", None)
-    if padding is not None:
-        return (inputs[name] != padding).sum()
-    warnings.warn(
-        "include_num_input_tokens_seen: padding cannot be told, so all tokens are counted", UserWarning, stacklevel=2
-    )
-    return inputs[name].numel()
 
 
 def say_plan(trainer: Any, plan: "Plan", max_steps: int) -> None:

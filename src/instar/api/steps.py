@@ -129,7 +129,7 @@ class MicroBatchSteps:
         if isinstance(loader, NumberedLoader):
             skips = loader.can_begin_anywhere
             loader.begin(epoch, done if skips else 0)
-            batches = iter(loader)
+            batches: Iterator[Any] = iter(loader)
         else:
             skips = False
             batches = _numbered(loader, seed, epoch)
@@ -191,7 +191,7 @@ class MicroBatchSteps:
 def _numbered(loader: Any, seed: int, epoch: int) -> Iterator[Any]:
     """A pass over a user's own loader, whose draws in this process follow the number of each batch."""
     for part in (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
-        if hasattr(part, "set_epoch"):
+        if part is not None and hasattr(part, "set_epoch"):
             part.set_epoch(epoch)
     generator = getattr(getattr(loader, "sampler", None), "generator", None)
     if isinstance(generator, torch.Generator):

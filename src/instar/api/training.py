@@ -3,7 +3,6 @@
 import logging
 import math
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -14,12 +13,11 @@ from torch import Tensor, nn
 from instar.api import preparing
 from instar.api.arguments import TrainingArguments
 from instar.api.callbacks import TrainerState
+from instar.api.counting import Counting
 from instar.api.fast_path import FastPath
 from instar.api.flow import Flow
-from instar.api.learning import Learning
 from instar.api.outputs import TrainOutput, enable_full_determinism, has_length, set_seed, speed_metrics
-from instar.api.steps import FaceResult, FaceState, MicroBatchSteps, Plan
-from instar.core.errors import NonFiniteError
+from instar.api.steps import FaceState, MicroBatchSteps, Plan
 from instar.optim.modes import eval_mode
 from instar.trainer.average import WeightAverage
 from instar.trainer.loop import fit
@@ -28,10 +26,8 @@ from instar.trainer.step import StepLimits
 _log = logging.getLogger(__name__)
 
 
-class Training(Learning):
+class Training(Counting):
     """Training on the one loop."""
-
-    _steps: MicroBatchSteps | None = None
 
     def train(
         self, resume_from_checkpoint: Any = None, trial: Any = None, ignore_keys_for_eval: list[str] | None = None
@@ -200,39 +196,6 @@ class Training(Learning):
 
     # ---- during ----
 
-    def _begin_counting(self, checkpoint: str | None) -> None:
-        values = {} if checkpoint is None else self._load_loop_values(checkpoint)
-        device = self.args.device
-        self._start_time = time.time()
-        self._initial_num_input_tokens_seen = self.state.num_input_tokens_seen
-        self._initial_global_step = self.state.global_step
-        self._globalstep_last_logged = self.state.global_step - values.get("steps_since_log", 0)
-        before = float(values.get("loss_since_log", 0.0))
-        self._tr_loss = torch.tensor(before, device=device)
-        self._non_finite = torch.tensor(0, device=device)
-        self._unsettled_tokens: Any = 0
-        self._total_loss_scalar = -before
-
-    def _count_loss(self, result: FaceResult) -> None:
-        """Add a step's loss to the sum since the last log, and act on one that is no number as `non_finite` says."""
-        is_finite = torch.isfinite(result.loss) & result.is_finite
-        filtered = self.args.logging_nan_inf_filter
-        self._tr_loss += torch.where(torch.isfinite(result.loss), result.loss, 0.0) if filtered else result.loss
-        self._non_finite += ~is_finite
-        if result.loss.device.type == "cpu":  # nothing to wait for
-            self._check_finite()
-            if self.runtime.data_size == 1:
-                self._settle_tokens()
-
-    def _check_finite(self) -> None:
-        """With `non_finite="stop"`, end the run at a loss or gradient that is no number; weights are as before it."""
-        if self.args.non_finite == "stop" and not self._scaler.is_enabled() and int(self._non_finite):
-            raise NonFiniteError(
-                f"step {self.state.global_step}: the loss or the gradient is not a number, and the weights were left "
-                "as they were; look at the data and the learning rate, or set non_finite='skip' to leave such steps "
-                "out, or 'log' to train on all the same"
-            )
-
     def _maybe_log_save_evaluate(
         self,
         tr_loss: Tensor,
@@ -264,51 +227,6 @@ class Training(Learning):
             self._save_checkpoint(model, trial)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
-    def _record(self, tr_loss: Tensor, steps: int, grad_norm: Any, learning_rate: float | None) -> dict[str, Any]:
-        """The record of the steps since the last one; the only place where a step waits for the device."""
-        bad = int(self._non_finite)
-        summed = self._mean_over_ranks(tr_loss)
-        tr_loss.zero_()
-        self._non_finite.zero_()
-        filtered = self.args.logging_nan_inf_filter and 0 < bad < steps
-        logs: dict[str, Any] = {"loss": summed / (steps - bad if filtered else steps)}
-        if bad and self.args.logging_nan_inf_filter:
-            logs["loss"] = logs["loss"] if filtered else math.nan
-            logs["non_finite_steps"] = bad
-            _log.warning("%d of the last %d steps had a loss or a gradient that is no number", bad, steps)
-        if grad_norm is not None:
-            logs["grad_norm"] = grad_norm.item() if isinstance(grad_norm, Tensor) else grad_norm
-        logs["learning_rate"] = self._get_learning_rate() if learning_rate is None else learning_rate
-        self._total_loss_scalar += summed
-        self._globalstep_last_logged = self.state.global_step
-        self.store_flos()
-        return logs
-
-    def _mean_over_ranks(self, value: Tensor) -> float:
-        mean: float = (self.runtime.sum(value) / self.runtime.data_size).item()
-        return mean
-
-    def _track_num_input_tokens(self, inputs: Any) -> None:
-        """Count the tokens of a micro-batch; ranks are added up when they are read."""
-        counted = preparing.count_tokens(self, inputs)
-        self._unsettled_tokens = self._unsettled_tokens + counted
-
-    def _settle_tokens(self) -> None:
-        if self.args.include_num_input_tokens_seen == "no":
-            return
-        counted = torch.as_tensor(self._unsettled_tokens, device=self.args.device, dtype=torch.int64)
-        self.state.num_input_tokens_seen += int(self.runtime.sum(counted))
-        self._unsettled_tokens = 0
-
-    def _was_skipped(self) -> bool:
-        """True where fp16's scaler left the step out, so that the schedule waits too."""
-        if not self._scaler.is_enabled():
-            return False
-        scale, self._last_scale = self._scaler.get_scale(), self.__dict__.get("_last_scale", 0.0)
-        was_lowered = scale < self._last_scale
-        self._last_scale = scale
-        return was_lowered
-
     def _found_batch_size(self, size: int) -> None:
         """Memory did not suffice: train with micro-batches of `size` from this step on."""
         _log.warning(
@@ -328,15 +246,6 @@ class Training(Learning):
             self._train_batch_size = found
         else:
             self.state.train_batch_size = self._train_batch_size
-
-    def _loop_values(self) -> dict[str, Any]:
-        if self._steps is None:
-            return {}
-        return {
-            "place": list(self._steps.place),
-            "loss_since_log": self._mean_over_ranks(self._tr_loss),
-            "steps_since_log": self.state.global_step - self._globalstep_last_logged,
-        }
 
     # ---- after ----
 

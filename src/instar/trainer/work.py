@@ -10,12 +10,14 @@ from instar.trainer.state import LoopState, StepUpdate
 StateT = TypeVar("StateT", bound=LoopState)
 BatchT = TypeVar("BatchT")
 ResultT = TypeVar("ResultT", bound=StepUpdate)
+_StateT_contra = TypeVar("_StateT_contra", bound=LoopState, contravariant=True)
+_ResultT_co = TypeVar("_ResultT_co", bound=StepUpdate, covariant=True)
 
 
-class Work(Protocol[StateT, BatchT, ResultT]):
+class Work(Protocol[_StateT_contra, BatchT, _ResultT_co]):
     """The data of each step and what is learned from them; `trainer.packed` has that of run files."""
 
-    def passes(self, state: StateT) -> Generator[Iterator[BatchT], None, None]:
+    def passes(self, state: _StateT_contra) -> Generator[Iterator[BatchT], None, None]:
         """Passes over the data from where the run is, each a row of whole steps; both end when the run does."""
         ...
 
@@ -23,7 +25,7 @@ class Work(Protocol[StateT, BatchT, ResultT]):
         """A step's batch in parts that fit in memory; one at least."""
         ...
 
-    def learn(self, state: StateT, batch: BatchT, piece: Any) -> tuple[Tensor, ...]:
+    def learn(self, state: _StateT_contra, batch: BatchT, piece: Any) -> tuple[Tensor, ...]:
         """Forward and backward of a piece, its gradient weighted as a share of the whole step's; returns sums."""
         ...
 
@@ -31,10 +33,10 @@ class Work(Protocol[StateT, BatchT, ResultT]):
         """True if `error` says that memory did not suffice and `pieces` will be smaller from now on."""
         ...
 
-    def set_rate(self, state: StateT, batch: BatchT) -> float:
+    def set_rate(self, state: _StateT_contra, batch: BatchT) -> float:
         """Give the optimizer the learning rate of this step; returns it."""
         ...
 
-    def finish(self, state: StateT, batch: BatchT, sums: tuple[Tensor, ...], update: StepUpdate) -> ResultT:
+    def finish(self, state: _StateT_contra, batch: BatchT, sums: tuple[Tensor, ...], update: StepUpdate) -> _ResultT_co:
         """Count the step as done."""
         ...

@@ -1,0 +1,117 @@
+"""What a Trainer counts while it trains: losses, tokens, steps that went wrong."""
+
+import logging
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from instar.api.learning import Learning
+from instar.api.tokens import count_tokens
+from instar.core.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    from instar.api.steps import FaceResult, MicroBatchSteps
+
+_log = logging.getLogger(__name__)
+
+
+class Counting(Learning):
+    """Sums stay on the device between logs, and ranks are added up when they are read."""
+
+    _steps: "MicroBatchSteps | None" = None
+
+    def _begin_counting(self, checkpoint: str | None) -> None:
+        values = {} if checkpoint is None else self._load_loop_values(checkpoint)
+        device = self.args.device
+        self._start_time = time.time()
+        self._initial_num_input_tokens_seen = self.state.num_input_tokens_seen
+        self._initial_global_step = self.state.global_step
+        self._globalstep_last_logged = self.state.global_step - values.get("steps_since_log", 0)
+        before = float(values.get("loss_since_log", 0.0))
+        self._tr_loss = torch.tensor(before, device=device)
+        self._non_finite = torch.tensor(0, device=device)
+        self._unsettled_tokens: Any = 0
+        self._total_loss_scalar = -before
+        self._last_scale = self._scaler.get_scale()
+
+    def _count_loss(self, result: "FaceResult") -> None:
+        """Add a step's loss to the sum since the last log, and act on one that is no number as `non_finite` says."""
+        is_finite = torch.isfinite(result.loss)
+        if not self._scaler.is_enabled():  # whose gradients are too large now and then
+            is_finite = is_finite & result.is_finite
+        filters = self.args.logging_nan_inf_filter
+        self._tr_loss += torch.where(is_finite, result.loss, 0.0) if filters else result.loss
+        self._non_finite += ~is_finite
+        if result.loss.device.type == "cpu" and self.runtime.data_size == 1:  # nothing to wait for
+            self._check_finite()
+            self._settle_tokens()
+
+    def _check_finite(self) -> None:
+        """With `non_finite="stop"`, end the run at a loss or gradient that is no number; weights are as before it.
+
+        All ranks call this together.
+        """
+        if self.args.non_finite != "stop" or not int(self.runtime.sum(self._non_finite)):
+            return
+        raise NonFiniteError(
+            f"step {self.state.global_step}: the loss or the gradient is not a number, and the weights were left as "
+            "they were; look at the data and the learning rate, or set non_finite='skip' to leave such steps out, or "
+            "'log' to train on all the same"
+        )
+
+    def _record(self, tr_loss: Tensor, steps: int, grad_norm: Any, learning_rate: float | None) -> dict[str, Any]:
+        """The record of the steps since the last one; the only place where a step waits for the device."""
+        bad = int(self.runtime.sum(self._non_finite))
+        all_steps = steps * self.runtime.data_size
+        summed = self.runtime.sum(tr_loss).item()
+        tr_loss.zero_()
+        self._non_finite.zero_()
+        filters = bad and self.args.logging_nan_inf_filter
+        counted = all_steps - bad if filters else all_steps
+        logs: dict[str, Any] = {"loss": summed / counted if counted else math.nan}
+        if filters:
+            logs["non_finite_steps"] = bad
+            _log.warning("%d of the last %d steps had a loss or a gradient that is no number", bad, all_steps)
+        if grad_norm is not None:
+            logs["grad_norm"] = grad_norm.item() if isinstance(grad_norm, Tensor) else grad_norm
+        logs["learning_rate"] = self._get_learning_rate() if learning_rate is None else learning_rate
+        self._total_loss_scalar += summed / self.runtime.data_size
+        self._globalstep_last_logged = self.state.global_step
+        self.store_flos()
+        return logs
+
+    def _mean_over_ranks(self, value: Tensor) -> float:
+        mean: float = (self.runtime.sum(value) / self.runtime.data_size).item()
+        return mean
+
+    def _track_num_input_tokens(self, inputs: Any) -> None:
+        """Count the tokens of a micro-batch."""
+        self._unsettled_tokens = self._unsettled_tokens + count_tokens(self, inputs)
+
+    def _settle_tokens(self) -> None:
+        """Put the tokens of all ranks into the state; all call this together."""
+        if self.args.include_num_input_tokens_seen == "no":
+            return
+        counted = torch.as_tensor(self._unsettled_tokens, device=self.args.device, dtype=torch.int64)
+        self.state.num_input_tokens_seen += int(self.runtime.sum(counted))
+        self._unsettled_tokens = 0
+
+    def _was_skipped(self) -> bool:
+        """True where fp16's scaler left the step out, so that the schedule waits too."""
+        if not self._scaler.is_enabled():
+            return False
+        before, self._last_scale = self._last_scale, self._scaler.get_scale()
+        return bool(self._last_scale < before)
+
+    def _loop_values(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the state, so that a run that goes on logs what it would have logged."""
+        if self._steps is None:
+            return {}
+        return {
+            "place": list(self._steps.place),
+            "loss_since_log": self._mean_over_ranks(self._tr_loss),
+            "steps_since_log": self.state.global_step - self._globalstep_last_logged,
+        }
