@@ -1,17 +1,24 @@
 """A run that goes on from a checkpoint is the run that was never stopped: to the bit."""
 
+import json
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from instar import EarlyStoppingCallback, Trainer, TrainerCallback
 from instar.api.callbacks import TrainerState
 from tests.api import saving_parts as parts
 from tests.api.saving_parts import Sentences, Stream, bert, curve, make, mask_evenly, weights
+from tests.api.saving_ranks import losses, small
+from tests.processes import start
 
 CASES: dict[str, dict[str, Any]] = {
     "random masking and dropout": {},
@@ -132,10 +139,6 @@ def ours(folder: Path, **changes: Any) -> Trainer:
     return make(folder, bert(dropout=0.0), collator=mask_evenly, fast_path=False, **changes)
 
 
-def losses(trainer: Any) -> list[float]:
-    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_a_checkpoint_of_transformers_goes_on_here_and_one_of_ours_there(tmp_path: Path) -> None:
     # micro-batches are not added up here: for BERT the stock Trainer adds their losses and divides by nothing
@@ -155,6 +158,34 @@ def test_a_checkpoint_of_transformers_goes_on_here_and_one_of_ours_there(tmp_pat
     newest = ours(tmp_path / "theirs", **both)  # a whole folder of theirs, taken up as if it were ours
     newest.train(resume_from_checkpoint=True)
     assert newest.state.global_step == 12
+
+
+# ---- several processes ----
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_go_on_in_parts_and_one_goes_on_alone(tmp_path: Path) -> None:
+    """DDP saves, FSDP goes on from that, and one process from FSDP's; the curve is that of one process."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    child = start([*launcher, "-m", "tests.api.saving_ranks", str(tmp_path)], cwd=Path(__file__).parents[2])
+    _, errors = child.communicate()
+    assert child.returncode == 0, errors.decode()[-3000:]
+    told = json.loads((tmp_path / "told.json").read_text())
+    alone = small(tmp_path / "alone", rows=4)
+    alone.train()
+    assert told["ddp"] == pytest.approx(losses(alone), abs=2e-5)
+    assert told["fsdp"] == pytest.approx(losses(alone), abs=2e-5)
+    assert {path.name for path in (tmp_path / "ddp" / "checkpoint-3").glob("rng*")} == {
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    }
+    later = small(tmp_path / "later", rows=4)
+    later.train(resume_from_checkpoint=str(tmp_path / "fsdp" / "checkpoint-6"))
+    assert later.state.global_step == 6
+    best = load_file(Path(told["best"]) / "model.safetensors")
+    saved = load_file(tmp_path / "fsdp" / "model.safetensors")
+    assert best.keys() == saved.keys()
+    assert all(torch.equal(best[name], saved[name]) for name in best)
 
 
 # ---- killed ----
@@ -192,6 +223,30 @@ class StopsAt(TrainerCallback):
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if state.global_step == self.step:
             raise KeyboardInterrupt
+
+
+class Leaves(TrainerCallback):
+    """The system asks the process to leave between two micro-batches of a step."""
+
+    def on_substep_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_asked_to_leave_the_run_saves_and_goes_on(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    changes = {"save_strategy": "no", "enable_jit_checkpoint": True}
+    whole = make(tmp_path / "whole", save_strategy="no")
+    whole.train()
+    first = make(tmp_path / "part", callbacks=[Leaves], **changes)
+    first.train()
+    assert first.state.global_step == 6
+    assert [path.name for path in (tmp_path / "part").iterdir()] == ["checkpoint-5"]
+    part = make(tmp_path / "part", **changes)
+    part.train(resume_from_checkpoint=True)
+    assert curve(part.state.log_history) == curve(whole.state.log_history)
+    assert weights(part.model) == weights(whole.model)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_interrupted_between_two_logs_nothing_of_a_record_is_lost(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""A micro-batch's loss and gradient, and its share of the step's."""
+"""A micro-batch's loss and gradient, and its share of the step's.
+
+P pieces of a step.
+"""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -25,6 +28,8 @@ class Learning(TrainerParts):
 
     _pieces: Sequence[Any] = ()
     _piece: int = 0
+    _shares: Sequence[Any] | None = None
+    """Of each of the step's pieces, once they are asked for."""
     _step_takes: dict[str, bool]
     """What the methods take that users override; see `_inspect_overrides`."""
     _fast_path: FastPath | None = None
@@ -147,7 +152,7 @@ class Learning(TrainerParts):
     # ---- shares ----
 
     def _begin_pieces(self, pieces: Sequence[Any]) -> None:
-        self._pieces, self._piece = pieces, -1
+        self._pieces, self._piece, self._shares = pieces, -1, None
 
     def _train_on(self, inputs: Any, num_items: Any) -> Tensor:
         """`training_step` as it is defined here or by the user, in the run's precision."""
@@ -184,32 +189,37 @@ class Learning(TrainerParts):
         """Whether the loss of a micro-batch is its part of the step's already."""
         if self.loss_is_scaled_for_ga is not None:
             return self.loss_is_scaled_for_ga
-        if len(self._pieces) <= 1 and self.runtime.data_size == 1:
+        if self._num_pieces() <= 1 and self.runtime.data_size == 1:
             return True
         return num_items is not None and self._step_takes["compute_loss"] and self._tells_targets()
+
+    def _num_pieces(self) -> int:
+        """Micro-batches of the step; for a `training_step` that is called by hand, what the user set."""
+        return len(self._pieces) or self.current_gradient_accumulation_steps
 
     def _share_of_piece(self) -> Any:
         """This micro-batch's part of the step, of its targets, rows or number."""
         pieces = self._pieces
-        if len(pieces) <= 1 and self.runtime.data_size == 1:
-            return 1.0
+        if not pieces:
+            return 1 / self._num_pieces()
+        if self._shares is None:
+            self._shares = self._shares_of_pieces()
+        return self._shares[self._piece]
+
+    def _shares_of_pieces(self) -> Sequence[Any]:
+        pieces = self._pieces
         if self._step_takes["is_own_loss"] and self.compute_loss_func is None and self.loss_is_scaled_for_ga is None:
             counts = [self._count_labels(piece) for piece in pieces]
             if all(count is not None for count in counts):
-                total = sum(counts[1:], start=counts[0])
-                ranks = self.runtime.data_size if self.args.average_tokens_across_devices else 1
-                if ranks > 1:
-                    total = self._total_over_ranks(total)
-                return (counts[self._piece] * ranks / total.clamp_min(1)).to(self.args.device)
+                counts_P = torch.stack(counts).to(self.args.device)
+                total, ranks = counts_P.sum(), self.runtime.data_size
+                if ranks > 1 and self.args.average_tokens_across_devices:
+                    total = self.runtime.sum(total) / ranks
+                return counts_P / total.clamp_min(1 / ranks)  # type: ignore[return-value]
         if len(pieces) == self.current_gradient_accumulation_steps:
-            return 1 / len(pieces)
+            return [1 / len(pieces)] * len(pieces)
         rows = [num_rows(piece) for piece in pieces]
-        return rows[self._piece] / sum(rows)
-
-    def _total_over_ranks(self, total: Tensor) -> Tensor:
-        if self._piece == 0:
-            self._step_total = self.runtime.sum(total.to(self.args.device))
-        return self._step_total
+        return [row / sum(rows) for row in rows]
 
     def _probe(self, num_items: Any) -> Any:
         """The number of targets, as a leaf of the gradient's graph, until it is known whether the model uses it."""
