@@ -1,14 +1,34 @@
 """A training that goes on from a checkpoint amid an epoch is the one that was never stopped, to the last bit."""
 
+import random
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 
-from tests.api.training_parts import OwnLoader, Stop, Stream, Tagger, curve, mask, trainer, weights
+from tests.api.training_parts import OwnLoader, Stop, Stream, Tagger, curve, mask, sentences, trainer, weights
+
+
+def table(*, streamed: bool = False) -> Any:
+    """A dataset that is stored: with words changed by chance when they are read, or as a stream that is shuffled."""
+    stored = datasets.Dataset.from_list(sentences())
+    return (
+        stored.to_iterable_dataset(num_shards=2).shuffle(seed=3, buffer_size=5)
+        if streamed
+        else stored.with_transform(change)
+    )
+
+
+def change(rows: dict[str, Any]) -> dict[str, Any]:
+    return rows | {"input_ids": [[random.choice(ids) for _ in ids] for ids in rows["input_ids"]]}
+
 
 CASES: dict[str, dict[str, Any]] = {
+    "a table read with chance": {"train_dataset": table()},
+    "a table read with chance by workers": {"train_dataset": table(), "dataloader_num_workers": 2},
+    "a table as a stream": {"train_dataset": table(streamed=True), "max_steps": 22},
     "random masks": {"data_collator": mask},
     "workers": {"data_collator": mask, "dataloader_num_workers": 2},
     "accumulation": {"gradient_accumulation_steps": 3},
@@ -77,6 +97,24 @@ def test_data_can_begin_anew(tmp_path: Path) -> None:
     resumed = trainer(tmp_path, ignore_data_skip=True)
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == 22
+
+
+def test_goes_on_at_the_same_sample_with_another_batch_size(tmp_path: Path) -> None:
+    class Counted(list[Any]):
+        reads: list[int]
+
+        def __getitem__(self, place: Any) -> Any:
+            self.reads.append(place)
+            return super().__getitem__(place)
+
+    trainer(tmp_path, callbacks=[Stop(8)]).train()
+    resumed = trainer(tmp_path, per_device_train_batch_size=2, num_train_epochs=1, max_steps=14)
+    data = Counted(resumed.train_dataset)
+    data.reads = []
+    resumed.train_dataset = data
+    resumed.train(resume_from_checkpoint=True)
+    order = torch.randperm(44, generator=torch.Generator().manual_seed(42)).tolist()
+    assert data.reads == order[32:]
 
 
 def test_a_finished_training_does_nothing_more(tmp_path: Path) -> None:

@@ -80,3 +80,12 @@ def _is_number(value: Any) -> bool:
     while isinstance(value, list | tuple) and value:
         value = value[0]
     return isinstance(value, int | float | complex | np.ndarray | np.generic | torch.Tensor | list | tuple)
+
+
+def is_no_tensor(value: Any) -> bool:
+    """True for a text, and for a list that has no tensor at its beginning."""
+    if not isinstance(value, str | list):
+        return False
+    while isinstance(value, list) and value:
+        value = value[0]
+    return not isinstance(value, torch.Tensor)

@@ -106,12 +106,17 @@ class Counting(Learning):
         before, self._last_scale = self._last_scale, self._scaler.get_scale()
         return bool(self._last_scale < before)
 
+    def _samples_a_batch(self) -> int:
+        """Samples of a micro-batch as it is read, over all ranks."""
+        return self.args.train_batch_size * self.runtime.data_size
+
     def _loop_values(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the state, so that a run that goes on logs what it would have logged."""
         if self._steps is None:
             return {}
         return {
             "place": list(self._steps.place),
+            "samples_a_batch": self._samples_a_batch(),
             "loss_since_log": self._mean_over_ranks(self._tr_loss),
             "steps_since_log": self.state.global_step - self._globalstep_last_logged,
         }

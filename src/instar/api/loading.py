@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sampler
 from instar.api import traits
 from instar.api.base import TrainerParts
 from instar.api.batches import RankShare, TokenBatches
-from instar.api.columns import KeepColumns, KeepTensors
+from instar.api.columns import KeepColumns, KeepTensors, is_no_tensor
 from instar.api.loader import NumberedLoader
 from instar.api.outputs import has_length
 
@@ -224,17 +224,17 @@ class Loading(TrainerParts):
         return inputs
 
     def _drop_unusable(self, inputs: Any) -> Any:
-        """The batch without texts and lists of numbers that the forward does not name."""
-        self._set_signature_columns_if_needed()
+        """The batch without texts and lists of numbers that the forward does not name.
+
+        A forward that names none of the batch takes everything by keywords, and gets everything.
+        """
+        if self._signature_columns is None:
+            self._set_signature_columns_if_needed()
         named = self._signature_columns or ()
-        for name, value in inputs.items():
-            if not isinstance(value, torch.Tensor) and name not in named and isinstance(value, str | list):
-                return {
-                    name: value
-                    for name, value in inputs.items()
-                    if isinstance(value, torch.Tensor) or name in named or not isinstance(value, str | list)
-                }
-        return inputs
+        unusable = [name for name, value in inputs.items() if name not in named and is_no_tensor(value)]
+        if not unusable or not any(name in named for name in inputs):
+            return inputs
+        return {name: value for name, value in inputs.items() if name not in unusable}
 
 
 def _is_table(dataset: Any) -> bool:

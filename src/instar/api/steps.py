@@ -109,8 +109,10 @@ class MicroBatchSteps:
             read += len(samples)
             trainer.current_gradient_accumulation_steps = len(samples)
             yield MicroBatches(batches=samples, num_items=num_items, epoch=epoch, last=read)
-            if trainer.control.should_epoch_stop or state.is_done():
+            if state.is_done():
                 return
+            if trainer.control.should_epoch_stop:
+                break
         if read == 0:
             _log.warning(
                 "There seems not to be a single sample in your epoch_iterator, stopping training at step %d! This is "

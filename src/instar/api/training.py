@@ -128,13 +128,16 @@ class Training(Counting):
             self.state = self._load_state(checkpoint)
             self._load_callback_state()
             plan = self._from_checkpoint(plan, checkpoint)
-        self.state.init_training_references(self, max_steps, min(plan.num_epochs, sys.maxsize), trial)
+        self.state.init_training_references(self, max_steps, plan.num_epochs, trial)
         return plan
 
     def _from_checkpoint(self, plan: Plan, checkpoint: str) -> Plan:
         epoch, update = divmod(self.state.global_step, plan.updates_per_epoch)
         batch = min(update * self.args.gradient_accumulation_steps, plan.batches_per_epoch)
-        epoch, batch = self._load_loop_values(checkpoint).get("place", (epoch, batch))
+        values = self._load_loop_values(checkpoint)
+        if "place" in values:
+            (epoch, batch), before, now = values["place"], values["samples_a_batch"], self._samples_a_batch()
+            batch = batch if before == now else batch * before // now
         if batch >= plan.batches_per_epoch:
             epoch, batch = epoch + 1, 0
         batch = 0 if self.args.ignore_data_skip else batch
