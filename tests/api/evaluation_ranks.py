@@ -60,12 +60,29 @@ def evaluate(folder: Path) -> dict[str, Any]:
     last = trainer(Line(), compute_metrics=losses, include_for_metrics=["loss", "inputs"])
     metrics = last.predict(LineData(16)).metrics
     found["losses"] = [metrics["test_losses"], metrics["test_loss_of_rows"]]
-    last.end()
     return found
 
 
+def search(folder: Path) -> list[Any]:
+    """[states of trials, or None where another rank keeps them; the weights of the last trial]."""
+    import optuna
+
+    from tests.api.search_parts import learning_rates, make
+
+    class Impatient(optuna.pruners.BasePruner):
+        def prune(self, study: Any, trial: Any) -> bool:
+            return bool(trial.number == 1)
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    trainer = make(folder)
+    best: Any = trainer.hyperparameter_search(learning_rates, n_trials=3, pruner=Impatient())
+    weights = [parameter.item() for parameter in trainer.model.parameters()]
+    trainer.end()
+    return [best and [trial.state.name for trial in best.run_summary.trials], weights]
+
+
 def main(folder: str) -> None:
-    found = evaluate(Path(folder))
+    found = evaluate(Path(folder)) | {"search": search(Path(folder))}
     Path(folder, f"rank-{os.environ['RANK']}.json").write_text(json.dumps(found), encoding="utf-8")
 
 

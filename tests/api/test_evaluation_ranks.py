@@ -40,12 +40,16 @@ def near(found: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_as_one(tmp_path: Path) -> None:
+@pytest.mark.timeout(300)
+def test_two_processes_evaluate_as_one_and_search_together(tmp_path: Path) -> None:
     port = free_port()
     ranks = [rank(number, port, tmp_path) for number in range(2)]
-    texts = [process.communicate(timeout=100) for process in ranks]
+    texts = [process.communicate(timeout=250) for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], texts
     alone = evaluate(tmp_path / "alone")
-    for number in range(2):
-        found = json.loads((tmp_path / f"rank-{number}.json").read_text(encoding="utf-8"))
+    main, other = (json.loads((tmp_path / f"rank-{number}.json").read_text(encoding="utf-8")) for number in range(2))
+    searched = [main.pop("search"), other.pop("search")]
+    for found in (main, other):
         assert {name: near(value) for name, value in found.items()} == alone
+    assert [states for states, _ in searched] == [["COMPLETE", "PRUNED", "COMPLETE"], None]
+    assert searched[0][1] == searched[1][1], "what one rank chooses, and prunes, the other does"
