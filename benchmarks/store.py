@@ -10,6 +10,11 @@ b1  read a sample, change it in memory, write it back   b2  the same, tokens wit
 
 Ours: what the training step waits for (handing over), what the thread does (plane, journal), and reading a batch's
 chances. All in one process of one thread, in turns; medians. The promised ratios are checked: exit code 1 if one fails.
+
+    .venv/bin/python -m benchmarks.store --steps a c [--rounds 3]
+
+What adaptive masking adds to a training step of the workloads of `make bench`: runs of both kinds in turns, CPU time
+of a step (all threads, the writing one too), medians.
 """
 
 import argparse
@@ -161,12 +166,55 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
     return {name: {"median": statistics.median(some), "least": min(some)} for name, some in one.times.items()}
 
 
+def step_cost(name: str, rounds: int) -> float:
+    """How much more CPU time a step of a workload takes with adaptive masking, as a share; prints both medians."""
+    from benchmarks.workloads import WORKLOADS, prepare
+
+    workload = WORKLOADS[name]
+    times: dict[str, list[float]] = {"uniform": [], "adaptive": []}
+    with tempfile.TemporaryDirectory() as place:
+        prepared = prepare(workload, Path(place) / "prepared", 2)
+        for number in range(rounds):
+            for kind in times:
+                output = Path(place) / f"{kind}-{number}"
+                times[kind] += _step_times(prepared.run_file, kind, workload.steps, output)[workload.warm :]
+    uniform, adaptive = (statistics.median(times[kind]) for kind in ("uniform", "adaptive"))
+    print(
+        f"workload {name}: uniform {1000 * uniform:.1f} ms, adaptive {1000 * adaptive:.1f} ms of CPU time a step",
+        end="",
+    )
+    print(f" ({100 * (adaptive / uniform - 1):+.2f} %; promised at most 3 %)")
+    return adaptive / uniform - 1
+
+
+def _step_times(run_file: Path, kind: str, steps: int, output: Path) -> list[float]:
+    """CPU seconds of each step but the last, in which the run saves and ends."""
+    from instar.run.train import train
+    from instar.trainer import Callback
+
+    class Watch(Callback):
+        def __init__(self) -> None:
+            self.times: list[float] = []
+
+        def step_ended(self, state: object, result: object) -> None:  # noqa: ARG002 (the event's own names)
+            self.times.append(time.process_time())
+
+    watch = Watch()
+    # The numbers that are not promised (logs, evaluation) are the same on both sides.
+    options = [f"train.budget={steps} steps", f"task.masking={{kind: {kind}}}", "train.threads=1"]
+    train(run_file, options, output=output, extra=[watch])
+    return np.diff(watch.times)[:-1].tolist()
+
+
 def main() -> int:
     """Measure, print, and check the promises."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--steps", nargs="+", metavar="WORKLOAD", help="measure training steps of these instead")
     asked = parser.parse_args()
+    if asked.steps:
+        return int(max(step_cost(name, min(asked.rounds, 3)) for name in asked.steps) > 0.03)
     found = measure(asked.rounds)
     print(f"{'':<18}{'median ms':>12}{'least ms':>12}")
     for name, one in found.items():

@@ -61,9 +61,9 @@ class Crops:
 
     def gather(self, index_D: NDArray[np.integer], epochs_D: NDArray[np.integer]) -> Batch:
         """The samples of these passes as one packed batch."""
-        samples_D = np.asarray(index_D, dtype=np.int64)
-        epochs_D = np.asarray(epochs_D, dtype=np.int64)
-        pieces = self._pieces(samples_D, epochs_D)
+        samples_D: Ints = np.asarray(index_D, dtype=np.int64)
+        passes_D: Ints = np.asarray(epochs_D, dtype=np.int64)
+        pieces = self._pieces(samples_D, passes_D)
         texts = [self.texts.piece(piece.document, piece.start, piece.end) for piece in pieces]
         texts = [
             reverse_complement(text) if piece.is_minus else text for text, piece in zip(texts, pieces, strict=True)
@@ -79,7 +79,7 @@ class Crops:
             ids_T=ids_T,
             lengths=tuple(len(part) for part in columns[0]),
             samples_D=samples_D,
-            epochs_D=epochs_D,
+            epochs_D=passes_D,
             maskable_T=torch.from_numpy(~self._special[ids_T.numpy()]),
             starts_T=starts_T,
             characters_T=characters_T,

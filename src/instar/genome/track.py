@@ -89,23 +89,29 @@ class _Bedgraph:
         try:
             name, start, end, value = words[0], int(words[1]), int(words[2]), float(words[3])
         except (IndexError, ValueError):
-            return self._fault(number, f"wanted CHROMOSOME START END VALUE; got {line[:60]!r}")
+            self._fault(number, f"wanted CHROMOSOME START END VALUE; got {line[:60]!r}")
+            return None
         known = self._aliases.resolve(name)
         if known is None:
-            return self._fault(number, f"there is no chromosome {name!r} in this genome")
+            self._fault(number, f"there is no chromosome {name!r} in this genome")
+            return None
         if not 0 <= start < end <= self._sizes[known]:
-            return self._fault(number, f"[{start}, {end}) is not within the {self._sizes[known]:,} bases of {known}")
+            self._fault(number, f"[{start}, {end}) is not within the {self._sizes[known]:,} bases of {known}")
+            return None
         low, high = (-np.inf, np.inf) if self._bounds is None else (self._bounds.low, self._bounds.high)
         if not (low <= value <= high and np.isfinite(value)):
-            return self._fault(number, f"wanted a value from {low:g} to {high:g}; got {words[3]}")
+            self._fault(number, f"wanted a value from {low:g} to {high:g}; got {words[3]}")
+            return None
         interval, last = Interval(known, start, end), self._last
         if known != last.chromosome:
             self._done.add(last.chromosome)
         if known in self._done:
-            return self._fault(number, f"{known} came before; its lines are to stand together")
+            self._fault(number, f"{known} came before; its lines are to stand together")
+            return None
         if known == last.chromosome and start < last.end:
             what = "overlaps" if end > last.start else "is out of order after"
-            return self._fault(number, f"{interval} {what} {last}")
+            self._fault(number, f"{interval} {what} {last}")
+            return None
         self._last = interval
         return interval, value
 

@@ -23,8 +23,8 @@ VERSION = 1
 HEADER = "plane.json"
 AGE = "age"
 """Channel of the tick in which a value was written last; only of stores that keep it."""
-_DTYPES = {"uint8": np.dtype("u1"), "float16": np.dtype("<f2")}
-_TICKS = np.dtype("<u2")
+_DTYPES: Mapping[str, np.dtype[Any]] = {"uint8": np.dtype("u1"), "float16": np.dtype("<f2")}
+_TICKS: np.dtype[Any] = np.dtype("<u2")
 _SMALLEST = np.float16(6e-8)
 
 ValueType = Literal["uint8", "float16"]

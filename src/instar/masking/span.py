@@ -54,4 +54,5 @@ class Span(Config):
         if self.stop >= 1:
             return np.ones(len(draw_P), dtype=np.int64)
         length_P = 1 + np.floor(np.log1p(-draw_P) / np.log1p(-self.stop))
-        return np.minimum(length_P, self.longest).astype(np.int64)
+        cut_P: NDArray[np.int64] = np.minimum(length_P, self.longest).astype(np.int64)
+        return cut_P

@@ -83,8 +83,8 @@ def water_fill(weight_P: Floats, starts_G: Ints, budget_G: Floats, room: float) 
     """
     sizes_G = np.diff(np.append(starts_G, len(weight_P)))
     level_G = budget_G / np.add.reduceat(weight_P, starts_G)
+    filled_P = np.repeat(level_G, sizes_G) * weight_P
     for _ in range(_ROUNDS):
-        filled_P = np.repeat(level_G, sizes_G) * weight_P
         is_full_P = filled_P >= room
         if not is_full_P.any():
             return filled_P
@@ -94,7 +94,8 @@ def water_fill(weight_P: Floats, starts_G: Ints, budget_G: Floats, room: float) 
             return filled_P
         free_G = np.add.reduceat(np.where(is_full_P, 0.0, weight_P), starts_G)
         level_G = level_G + np.divide(missing_G, free_G, out=np.zeros_like(free_G), where=free_G > 0)
-    return filled_P
+        filled_P = np.repeat(level_G, sizes_G) * weight_P
+    return np.minimum(filled_P, room)
 
 
 def systematic(chance_P: Floats, starts_G: Ints, offset_G: Floats) -> NDArray[np.bool_]:

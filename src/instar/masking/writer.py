@@ -90,7 +90,8 @@ class Writer:
 
     def abandon(self) -> None:
         """End the thread after what it is doing; for a run that failed."""
-        self._error = self._error or RuntimeError("the run was abandoned")
+        if self._error is None:
+            self._error = RuntimeError("the run was abandoned")
         with self._moved:
             self._moved.notify_all()
         if self._thread is not None:

@@ -198,7 +198,9 @@ def _draw_profile(axes: "Axes", theme: Theme, rows: Sequence[tuple[Any, ...]], l
         edges.append(at)
         heights.append(row[3])
         at += row[2] - row[1]
-    axes.stairs(heights, [*edges, at], color=theme.series[0], linewidth=1.2, baseline=None)
+    middles = [(low + high) / 2 for low, high in zip(edges, [*edges[1:], at], strict=True)]
+    axes.plot(middles, heights, "-", marker=".", markersize=3, color=theme.series[0], linewidth=1.2)
+    axes.set_xlim(0, max(at, 1.0))
     names = [row[0] for row in rows]
     for place in dict.fromkeys(names):
         if place:
