@@ -83,8 +83,11 @@ class Saving(Resuming):
         error = None
         with saved_weights(self.optimizer):
             write = self._capture(copies=in_background)
-            if self._may_publish():
-                error = self._publish_later(final, write) if in_background else self._publish(final, write)
+            publishes = self._may_publish()
+            if publishes and in_background:
+                self._publish_later(final, write)
+            elif publishes:
+                error = self._publish(final, write)
         if not in_background:
             self._settle(error)
         if self.args.push_to_hub:
