@@ -39,4 +39,5 @@ class LabelSmoother:
         )
         if num_items_in_batch is None:
             num_items_in_batch = labels.ne(self.ignore_index).sum().clamp_min(1)
-        return summed / num_items_in_batch
+        mean: Tensor = summed / num_items_in_batch
+        return mean

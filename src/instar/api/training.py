@@ -120,7 +120,7 @@ class Training(Counting):
     def _init_training_state(self, plan: Plan, max_steps: int, checkpoint: str | None, trial: Any) -> Plan:
         """A new state, or that of the checkpoint; returns the plan from there on."""
         args = self.args
-        self.state = TrainerState(stateful_callbacks=self._exportable())
+        self.state = TrainerState(stateful_callbacks=self._exportable())  # type: ignore[arg-type]
         self.state.is_hyper_param_search = trial is not None
         self.state.train_batch_size = self._train_batch_size
         self.state.compute_steps(args, max_steps)
