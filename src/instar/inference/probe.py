@@ -85,7 +85,8 @@ class Prober:
         logits_MV = self.network(hidden.to(self.device)).logits_MV()
         parts: list[list[Tensor]] = [[], [], [], []]
         size = max(1, _LOGITS // logits_MV.shape[1])
-        for part_MV, right_M in zip(logits_MV.split(size), target_M.to(self.device).split(size), strict=True):
+        pieces = zip(torch.split(logits_MV, size), torch.split(target_M.to(self.device), size), strict=True)
+        for part_MV, right_M in pieces:
             for column, value in zip(parts, _judged(part_MV, right_M, tables), strict=True):
                 column.append(value)
         nll_M, rank_M, entropy_M, bases = (torch.cat(column).cpu().numpy() for column in parts)

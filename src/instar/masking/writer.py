@@ -123,15 +123,19 @@ class Writer:
             try:
                 change = job.change if job.measured is None else self._learner.settle(job.measured())
                 self._tell(settled=job.step)
-                with self._moved:
-                    self._moved.wait_for(lambda step=job.step: self._error is not None or self._allowed >= step)  # type: ignore[misc]
-                if self._error is None:
+                if self._may_apply(job.step):
                     self._learner.apply(change)
                     self._tell(applied=job.step)
             except BaseException as error:  # noqa: BLE001 - raised in the thread that trains
                 with self._moved:
                     self._error = error
                     self._moved.notify_all()
+
+    def _may_apply(self, step: int) -> bool:
+        """Wait until a step's change may become visible; False if the run was given up."""
+        with self._moved:
+            self._moved.wait_for(lambda: self._error is not None or self._allowed >= step)
+            return self._error is None
 
     def _tell(self, *, settled: int | None = None, applied: int | None = None) -> None:
         with self._moved:

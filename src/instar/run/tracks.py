@@ -144,7 +144,7 @@ def _browser_tracks(stored: Stored, place: Interval) -> Iterator[BrowserTrack]:
     for name, store in stored.stores.items():
         wanted: Sequence[What] = ("value",)
         if store.form.statistic == "one_minus_p":
-            wanted = ("value", "p_true", *(["age"] if store.form.tick else []))  # type: ignore[list-item]
+            wanted = ("value", "p_true", "age") if store.form.tick else ("value", "p_true")
         for what in wanted:
             values = stored.track(name, what)[place.chromosome][place.start : place.end]
             shown_name = {"value": f"masking value ({name})", "p_true": "p_true", "age": "step of the last look"}[what]
@@ -165,7 +165,9 @@ def _write_shards(stored: Stored, name: str, output: Path, shard: int) -> None:
 
 def _read_shards(stored: Stored, given: Path) -> list[Any]:
     h5py = _h5py()
-    lengths, problems, found = lengths_of(stored.layout), [], []
+    lengths = lengths_of(stored.layout)
+    problems: list[str] = []
+    found: list[Any] = []
     paths = sorted(given.glob("shard_*.hdf5"), key=lambda path: int(re.sub(r"\D", "", path.stem) or 0))
     for path in paths:
         with _damaged(path), h5py.File(path, "r") as file:
