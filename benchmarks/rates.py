@@ -1,7 +1,7 @@
 """Learning rates of a real run that was stopped and taken up again in four ways: `python benchmarks/rates.py FOLDER`.
 
 A small language model of the speeches trains until a file `stop` ends it. It is resumed; continued as a new phase;
-rewarmed to a cosine; and made longer from the checkpoint before its fall. The rates are those that the runs logged.
+rewarmed to a cosine when it is over; and made longer from the checkpoint before its fall. The rates are those logged.
 """
 
 import argparse
@@ -53,22 +53,18 @@ def curves(place: Path, steps: int) -> dict[str, Curve]:
     if summary["steps"] != stop:
         raise SystemExit(f"wanted the run to stop at step {stop}; it stopped at {summary['steps']}")
     found = {"until it was stopped": curve(run)}
-    begin = [f"model={{from: {summary['checkpoint']}, with_optimizer: true}}", "tokenizer=null"]
-    ways = {
-        "continue": ("train.schedule={kind: continue}", steps - stop),
-        "rewarm, then cosine": (
-            f"train.schedule={{kind: rewarm, over: {steps // 10} steps, then: {{kind: cosine}}}}",
-            steps,
-        ),
-    }
-    for name, (after, budget) in ways.items():
-        output = place / name.split(",")[0]
-        train(recipe, [*COMMON, *begin, after, f"train.budget={budget} steps"], output=output)
-        found[name] = curve(output, stop)
-    train(recipe, whole, output=run)
+    on = [f"model={{from: {summary['checkpoint']}, with_optimizer: true}}", "tokenizer=null"]
+    left = f"train.budget={steps - stop} steps"
+    train(recipe, [*COMMON, *on, "train.schedule={kind: continue}", left], output=place / "continue")
+    found["continue"] = curve(place / "continue", stop)
+    summary = train(recipe, whole, output=run)
     found["resumed"] = curve(run)[stop:]
     if found["resumed"] != found["continue"]:
         raise SystemExit("the resumed run and the continued one have other rates")
+    up = f"train.schedule={{kind: rewarm, over: {steps // 10} steps, then: {{kind: cosine}}}}"
+    on = [f"model={{from: {summary['checkpoint']}, with_optimizer: true}}", "tokenizer=null"]
+    train(recipe, [*COMMON, *on, up, f"train.budget={steps} steps"], output=place / "rewarm")
+    found["rewarm, then cosine"] = curve(place / "rewarm", steps)
     before_fall = run / f"checkpoint-{round(steps * 0.8)}"
     longer = [*COMMON, schedule, f"train.budget={2 * steps} steps"]
     train(recipe, longer, output=run, resume=str(before_fall))

@@ -103,6 +103,8 @@ def test_an_infinite_schedule_cools_down_stays_and_anneals() -> None:
     assert factors[95] == pytest.approx(0.4 * (0.05 / 0.4) ** 0.5)
     assert schedule.factor(1.0, 1.0, TOTALS) == pytest.approx(0.05)
     assert schedule.decay_begins(TOTALS) == pytest.approx(0.9)
+    with pytest.raises(ValueError, match="at most the constant"):
+        Infinite(constant=0.1, floor=0.2)
     assert curve(Infinite(warmup=0.1, cooldown=0.2, constant=0.4, anneal=0.0))[30:] == pytest.approx([0.4] * 70)
 
 

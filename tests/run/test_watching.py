@@ -14,11 +14,12 @@ from instar.checkpoint.lock import RunLock
 from instar.checkpoint.values import read_lines
 from instar.core.errors import CheckpointError, InputMissingError, OutputError
 from instar.core.rundir import RunFolder
+from instar.run import prepare
 from instar.run.status import status
 from instar.run.train import train
 from instar.trainer import Callback, StepResult, TrainState
 from instar.trainer.callbacks.control import Control
-from instar.trainer.callbacks.sample import Sample
+from instar.trainer.callbacks.sample import MOST_PRINTED, Sample
 from instar.trainer.callbacks.shown import shown
 from instar.trainer.parallel.processes import Processes
 from instar.trainer.runtime import Runtime
@@ -165,14 +166,14 @@ def test_previews_come_when_due_on_the_terminal_and_in_the_file(
 
     run(workshop, "train.sample_every=5 steps", "train.eval_every=null", task=task)
     rows = read_lines(workshop.folder / "run" / "samples.jsonl")
-    assert [row["step"] for row in rows] == [5] * 4 + [10] * 4
+    assert [row["step"] for row in rows] == [5] * prepare.PREVIEW_ROWS + [10] * prepare.PREVIEW_ROWS
     assert all(row["kind"] == task for row in rows)
-    first, second = rows[0], rows[4]
+    first, second = rows[0], rows[prepare.PREVIEW_ROWS]
     given = {"mlm": lambda row: [token["text"] for token in row["tokens"]], "causal_lm": lambda row: row["prompt"]}
     same = given.get(task, lambda row: (row["text"], row["label"]))
     assert same(first) == same(second), "the same rows every time"
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")]
-    assert len(lines) == 6
+    assert len(lines) == 2 * min(MOST_PRINTED, prepare.PREVIEW_ROWS)
     assert all(re.search(told, line) for line in lines)
 
 

@@ -130,6 +130,19 @@ def test_a_talk_keeps_what_was_said(
     assert command(capsys, "chat", checkpoint, "--template", "nothing")[0] == 2
 
 
+def test_bytes_that_are_no_text_are_refused(
+    trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = trained("causal_lm")[1]["checkpoint"]
+    broken = "the \udcff bird"  # how Python hands on a byte of the command line that is no UTF-8
+    for words in (("generate", checkpoint, broken), ("fill-mask", checkpoint, broken)):
+        code, _, told = command(capsys, *words)
+        assert (code, "is not UTF-8 text (at character 4)" in told) == (65, True)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the \xff bird\n"), encoding="utf-8"))
+    code, _, told = command(capsys, "chat", checkpoint)
+    assert (code, "the input is not UTF-8 text" in told) == (65, True)
+
+
 # ---- filling in ----
 
 

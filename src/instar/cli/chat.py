@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from instar.cli.options import AsJson, Checkpoint, Overrides, examples
+from instar.core.errors import DataError
 
 
 @examples(
@@ -30,7 +31,10 @@ def chat(
     while True:
         if is_person:
             typer.echo("> ", nl=False, err=True)
-        line = sys.stdin.readline()
+        try:
+            line = sys.stdin.readline()
+        except UnicodeDecodeError as error:
+            raise DataError(f"the input is not UTF-8 text: {error.reason}") from None
         if not line:
             return
         message = line.rstrip("\r\n")

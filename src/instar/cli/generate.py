@@ -50,14 +50,16 @@ def generate(
     if as_json:
         show(run(checkpoint, given[0], given[1:], tell=_tell), as_json=True)
         return
-    typer.echo(given[0], nl=False)
-    run(checkpoint, given[0], given[1:], tell=_tell, on_text=_write)
+    waiting = [given[0]]  # shown once it is known to be text that the model can go on from
+
+    def write(text: str) -> None:
+        typer.echo("".join([*waiting, text]), nl=False)
+        waiting.clear()
+
+    run(checkpoint, given[0], given[1:], tell=_tell, on_text=write)
+    write("")
     typer.echo()
 
 
 def _tell(line: str) -> None:
     typer.echo(line, err=True)
-
-
-def _write(text: str) -> None:
-    typer.echo(text, nl=False)

@@ -15,7 +15,7 @@ _COUNTED = 1 << 20
 def capped(config: RunConfig, train: Samples, totals: Mapping[str, float]) -> Iterator[str]:
     """A line for each span of the schedule that is longer than the run, and one for samples over `batch_tokens`."""
     schedule = config.train.schedule
-    for name in ("warmup", "decay", "timescale"):
+    for name in ("warmup", "decay", "timescale", "over", "cooldown", "anneal"):
         span = getattr(schedule, name, None)
         if isinstance(span, Budget) and span.amount > totals[span.unit] * (1 + 1e-9):
             there = f"about {totals[span.unit]:,.0f} {span.unit}"

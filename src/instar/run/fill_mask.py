@@ -7,6 +7,7 @@ from instar.core.errors import DataError, UsageError
 from instar.inference.predict import MASK_WORD
 from instar.run.predict import predictor_of
 from instar.run.saved import take_up
+from instar.run.writing import must_be_text
 
 
 def fill_mask(checkpoint: Path, text: str, *, top: int = 5) -> dict[str, Any]:
@@ -16,6 +17,7 @@ def fill_mask(checkpoint: Path, text: str, *, top: int = 5) -> dict[str, Any]:
     """
     if top < 1:
         raise UsageError(f"--top: wanted 1 or more; got {top}")
+    must_be_text(text, "the text")
     if MASK_WORD not in text:
         raise UsageError(f"wanted a text with {MASK_WORD} where a token is to be filled in; got {text[:60]!r}")
     saved = take_up(checkpoint)

@@ -13,7 +13,7 @@ from instar.inference.generate import Generator, OnText
 from instar.run.predict import must_be_new
 from instar.run.saved import Saved, take_up
 from instar.run.source import source_like
-from instar.run.writing import write_rows
+from instar.run.writing import must_be_text, write_rows
 
 Tell = Callable[[str], None]
 
@@ -45,6 +45,7 @@ def generate(
 
     DataError for an empty prompt.
     """
+    must_be_text(prompt, "the prompt")
     decoding = decoding_of(overrides)
     generator = generator_of(take_up(checkpoint), decoding, tell)
     return {"prompt": prompt, **generator.stream(prompt, on_text or (lambda _: None))}
@@ -94,6 +95,7 @@ class Chat:
 
     def answer(self, message: str, on_text: OnText) -> dict[str, Any]:
         """What the model says to a message, handed out as it is written, and kept as part of the talk."""
+        must_be_text(message, "the message")
         prompt = self.history + self._template.replace("{message}", message)
         row = self._generator.stream(prompt, on_text, number=self.history.count("\n"))
         self.history = f"{prompt}{row['text']}\n"

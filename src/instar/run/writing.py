@@ -5,6 +5,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from instar.core.errors import DataError
+
+
+def must_be_text(text: str, what: str) -> None:
+    """DataError if a command line or a pipe gave bytes that are no UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{what} is not UTF-8 text (at character {error.start})") from None
+
 
 def write_rows(output: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Write each row as a line of JSON and hand it on; the file has its name when all are there, else it is gone."""

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from instar.optim.schedule.base import Span, Warmed, share
 
@@ -27,6 +27,12 @@ class Infinite(Warmed):
     """The last stretch, in which the rate falls to `floor`; 0: none."""
     floor: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Last factor of the peak rate."""
+
+    @model_validator(mode="after")
+    def _falls(self) -> Self:
+        if self.floor > self.constant:
+            raise ValueError(f"floor: wanted at most the constant, {self.constant}; got {self.floor}")
+        return self
 
     def shape(self, progress: float, totals: Mapping[str, float]) -> float:
         warmup, cooldown, anneal = (share(span, totals) for span in (self.warmup, self.cooldown, self.anneal))
