@@ -13,6 +13,7 @@ import torch.distributed.fsdp
 from torch import distributed, nn
 
 from instar.trainer.parallel.config import Auto, Ddp, Fsdp
+from instar.trainer.parallel.parts import local
 from instar.trainer.runtime import Runtime
 
 
@@ -180,3 +181,23 @@ def after_accelerate(folder: Path) -> None:
     fsdp = Runtime.start("cpu", parallel=Fsdp())
     assert fsdp.is_sharded
     assert state.is_main_process == fsdp.is_main
+
+
+def one_infinite_number(folder: Path) -> None:
+    """In one rank's part of a gradient in fp16: no rank makes the step, and the next one is made."""
+    runtime = Runtime.start("cpu", "fp16", Fsdp())
+    model = _model()
+    module = runtime.wrap(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = runtime.scaler()
+    before = {name: local(value).clone() for name, value in model.named_parameters()}
+    for is_broken in (True, False):
+        scaler.scale(_loss(module, slice(None))).backward()
+        if is_broken and runtime.rank == 1:
+            local(model.norm.weight.grad)[0] = float("inf")
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        same = [torch.equal(local(value), before[name]) for name, value in model.named_parameters()]
+        assert all(same) if is_broken else not any(same), (is_broken, same)

@@ -9,6 +9,9 @@ import pytest
 from faults import ForkServer, Life, Program
 from recipes import Small
 from runs import SMOOTH, distance, left, losses, run
+from torch import distributed
+
+from instar.core.errors import UsageError
 
 PROGRAMS = Path(__file__).with_name("programs.py")
 EXACT = ("train.max_norm=0.05", SMOOTH)  # clipping sees the norm of the whole gradient
@@ -35,7 +38,7 @@ def ranks(
     [
         ("text-mlm", 2, "{kind: fsdp}", (*PIECES, "train.average={decay: 0.9}")),
         ("splice-classify", 3, "{kind: fsdp, reshard_after_forward: false}", ("train.batch_samples=1",)),
-        ("text-gpt", 2, "{tp: 2}", (*PIECES, LLAMA, "model.num_key_value_heads=2")),
+        ("text-gpt", 2, "{tp: 2}", (*PIECES, LLAMA, "model.num_key_value_heads=2", "train.average={decay: 0.9}")),
         ("splice-classify", 4, "{kind: fsdp, tp: 2}", PIECES),
         ("text-gpt", 4, "{tp: 2}", ("model.config=qwen3",)),
     ],
@@ -115,10 +118,16 @@ def test_what_cannot_be_divided_is_refused(  # noqa: PLR0917
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("override", ["{tp: 2}", "{kind: fsdp, replicas: 2}"])
+def test_one_process_cannot_divide(override: str, shrunk: Callable, tmp_path: Path) -> None:
+    """Nothing is left open: the next run is not the worse for it."""
+    with pytest.raises(UsageError, match=r"wanted a multiple of 2 processes; this run has 1 process; start it with"):
+        run(shrunk("text-characters"), tmp_path / "run", f"train.parallel={override}")
+    assert not distributed.is_initialized()
+
+
 def test_one_process_shards_in_a_group_of_its_own(shrunk: Callable, tmp_path: Path) -> None:
     """And leaves it: a second run of the same process opens another."""
-    from torch import distributed
-
     small = shrunk("text-characters").but(*FEW, *EXACT)
     run(small, tmp_path / "one")
     for name in ("first", "second"):

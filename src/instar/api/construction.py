@@ -92,7 +92,7 @@ class Construction(TrainerParts):
         args = self.args
         self._accelerator: Any = None
         self.runtime = Runtime.start(str(args.device), _PRECISIONS[args.mixed_precision], parallel_of(args))
-        self._scaler = torch.amp.GradScaler(self.runtime.device.type, enabled=args.mixed_precision == "fp16")
+        self._scaler = self.runtime.scaler()
         self.is_fsdp_enabled = self.runtime.is_sharded
         self.is_deepspeed_enabled = False
         self.deepspeed: Any = None

@@ -109,7 +109,7 @@ def make_state(config: RunConfig, splits: Splits, network: Network, task: TaskLi
         task=task,
         budget=config.train.budget,
         totals=totals(config.train, len(splits.train), tokens_per_sample(splits.train)),
-        scaler=torch.amp.GradScaler(runtime.device.type, enabled=config.train.precision == "fp16"),
+        scaler=runtime.scaler(),
         average=None if average is None else WeightAverage(network, average.decay),
     )
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from instar.trainer.parallel.parts import part_of, settle
+from instar.trainer.parallel.parts import local, part_of, settle
 
 
 class WeightAverage:
@@ -21,7 +21,8 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Move toward the current weights by 1 - decay."""
-        torch._foreach_lerp_(list(self.weights.values()), list(self._parameters.values()), 1 - self.decay)
+        mine, theirs = ([local(weight) for weight in held.values()] for held in (self.weights, self._parameters))
+        torch._foreach_lerp_(mine, theirs, 1 - self.decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

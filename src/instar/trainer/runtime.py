@@ -133,6 +133,15 @@ class Runtime:
             cut_groups(optimizer)
         return optimizer
 
+    def scaler(self) -> torch.amp.GradScaler:
+        """What scales the loss in fp16; does nothing in other precisions."""
+        is_on = self.precision == "fp16"
+        if self.is_sharded and is_on:
+            from instar.trainer.parallel.scaler import ShardedScaler
+
+            return ShardedScaler(self.device.type)
+        return torch.amp.GradScaler(self.device.type, enabled=is_on)
+
     def share(self, batch: Batch) -> Batch:
         """This rank's documents of a step: every n-th, so that sorted lengths spread evenly.
 
