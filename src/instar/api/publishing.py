@@ -52,11 +52,10 @@ class StagedPush:
 
 def unreachable() -> tuple[type[Exception], ...]:
     """The errors that say that there is no way to the Hub; what the Hub itself refuses is not among them."""
-    from huggingface_hub import utils
     from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # under whatever name the Hub's client has it
 
-    transport: type[Exception] = vars(utils)["httpx"].TransportError  # of the HTTP library that the Hub's client uses
-    return (OfflineModeIsEnabled, ConnectionError, transport)
+    return (OfflineModeIsEnabled, ConnectionError, httpx.TransportError)
 
 
 class PushInProgress:
