@@ -30,6 +30,7 @@ DROP_IN = {
     ("api/arguments/setters.py", "set_training"),
     ("api/arguments/setters.py", "set_logging"),
     ("api/arguments/setters.py", "set_dataloader"),
+    ("api/training.py", "_maybe_log_save_evaluate"),
 }
 
 
