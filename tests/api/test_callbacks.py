@@ -436,14 +436,29 @@ def test_sigterm_saves_at_the_next_step_and_stops():
     control = TrainerControl(should_save=True)
     try:
         watch.on_step_end(trainer.args, trainer.state, control)
+        watch.on_pre_optimizer_step(trainer.args, trainer.state, control)
         assert not saved
         os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        trainer.is_in_train = True
+        watch.on_pre_optimizer_step(trainer.args, trainer.state, control)
+        assert not saved, "buffers and counters are those of a half step"
+        watch.on_step_end(trainer.args, trainer.state, control)
+        assert (saved, control.should_save) == ([], True), "training saves when it has logged what is due"
+        os.kill(os.getpid(), signal.SIGTERM)
+        watch.on_step_begin(trainer.args, trainer.state, control)
+        assert saved == [("model", None)]
+        os.kill(os.getpid(), signal.SIGTERM)
+        control.should_evaluate = True
+        watch.on_epoch_end(trainer.args, trainer.state, control)
+        assert len(saved) == 2, "an evaluation may take longer than there is time"
+        trainer.is_in_train = control.should_evaluate = False
         os.kill(os.getpid(), signal.SIGTERM)
         watch.on_step_end(trainer.args, trainer.state, control)
         watch.on_step_begin(trainer.args, trainer.state, control)
     finally:
         watch.on_train_end(trainer.args, trainer.state, control)
-    assert saved == [("model", None)]
+    assert len(saved) == 3
     assert control == TrainerControl(should_training_stop=True)
     assert signal.getsignal(signal.SIGTERM) is before
 

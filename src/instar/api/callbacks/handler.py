@@ -1,7 +1,7 @@
 """All callbacks as one: every event reaches each of them, in order."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from instar.api.callbacks.base import TrainerCallback
@@ -13,8 +13,11 @@ class CallbackHandler(TrainerCallback):
     """Keeps the callbacks of a Trainer and hands events to them.
 
     A callback is an object or a class of this package, of Transformers, or any object with events of that shape.
-    One that raises ends the run: its error goes on unchanged, with a note that names callback and event.
+    One that raises ends the run: its error goes on unchanged, with a note that names callback and event. It is asked
+    once more, and those after it as ever, where `recovers` has done something about the error.
     """
+
+    recovers: Callable[[str, Exception], bool] | None = None
 
     def __init__(
         self, callbacks: Sequence[Any], model: Any, processing_class: Any, optimizer: Any, lr_scheduler: Any
@@ -81,14 +84,20 @@ class CallbackHandler(TrainerCallback):
             **kwargs,
         }
         for callback in listening:
-            try:
-                result = getattr(callback, event)(args, state, control, **kwargs)
-            except Exception as error:
-                error.add_note(f"raised by the callback {type(callback).__name__} in {event}")
-                raise
+            result = self._ask(callback, event, args, state, control, kwargs)
             if result is not None:
                 control = result
         return control
+
+    def _ask(self, callback: Any, event: str, args: Any, state: Any, control: Any, known: dict[str, Any]) -> Any:
+        while True:
+            try:
+                return getattr(callback, event)(args, state, control, **known)
+            except Exception as error:
+                if self.recovers is not None and self.recovers(event, error):
+                    continue
+                error.add_note(f"raised by the callback {type(callback).__name__} in {event}")
+                raise
 
     def _listeners(self, event: str) -> list[Any]:
         """The callbacks that do something at an event: four a step are asked, so this is looked up once."""

@@ -64,26 +64,43 @@ class JITCheckpointCallback(TrainerCallback):
             self.jit_manager.setup_signal_handler()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._save_if_asked(control)
+        if self._is_asked(control):
+            self._save()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._save_if_asked(control)
+        """A step in training is finished first: its forward pass changed buffers and counters already."""
+        if not self._is_training() and self._is_asked(control):
+            self._save()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._save_if_asked(control):
-            control.should_save = False
+        self._save_finished(control)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._save_if_asked(control):
-            control.should_save = False
+        self._save_finished(control)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.jit_manager is not None:
             self.jit_manager.restore_signal_handler()
 
-    def _save_if_asked(self, control: Any) -> bool:
-        if self.jit_manager is None or not self.jit_manager.is_checkpoint_requested:
-            return False
-        control.should_training_stop = True
+    def _save_finished(self, control: Any) -> None:
+        """Let training save when what is due was logged; before an evaluation, which may take long, save also now."""
+        if not self._is_asked(control):
+            return
+        if not self._is_training() or control.should_evaluate:
+            self._save()
+        control.should_save = self._is_training()
+        if self.jit_manager is not None:
+            self.jit_manager.is_checkpoint_requested = False
+
+    def _is_asked(self, control: Any) -> bool:
+        asked = self.jit_manager is not None and self.jit_manager.is_checkpoint_requested
+        if asked:
+            control.should_training_stop = True
+        return asked
+
+    def _is_training(self) -> bool:
+        return bool(getattr(self.trainer, "is_in_train", False))
+
+    def _save(self) -> None:
+        assert self.jit_manager is not None
         self.jit_manager.execute_jit_checkpoint()
-        return True
