@@ -85,6 +85,27 @@ def test_out_and_in_again(form: str, place: Path, tmp_path: Path) -> None:
         import_values(new, given)
 
 
+def test_a_run_begins_from_what_was_imported(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name of its run file; the first step masks by these values."""
+    monkeypatch.chdir(tmp_path)
+    text = RUN.format(genome=place / "genome.fa", cache=place / "cache").replace("12 steps", "1 steps")
+    (tmp_path / "mine.yaml").write_text(text)
+    lines = [f"chrA\t{start}\t{start + 15}\t{start // 15 % 2}\n" for start in range(0, 150, 15)]
+    (tmp_path / "given.bedgraph").write_text("".join([*lines, "chrA\t170\t700\t0\n"]))
+    result = import_values(tmp_path / "mine.yaml", tmp_path / "given.bedgraph")
+    assert Path(result["store"]) == Path("runs/mine/masking")
+    train(tmp_path / "mine.yaml")
+    row = json.loads((tmp_path / "runs" / "mine" / "masking.jsonl").read_text().splitlines()[0])
+    tokens, hidden = row["tokens_by_decile"], row["hidden_by_decile"]
+    assert tokens[0] > 0
+    assert tokens[-1] > 0
+    shares = np.array(hidden) / np.maximum(tokens, 1)
+    assert shares[8:][np.array(tokens[8:]) > 0].max() > shares[0]
+    track = open_stored(tmp_path / "runs" / "mine").track("one_minus_p")
+    assert np.isnan(track["chrB"]).mean() > 0.5
+    assert (track["chrA"][170:] == 0).mean() > 0.5
+
+
 def test_p_true_is_what_is_left_of_one(place: Path, tmp_path: Path) -> None:
     export(place / "run", tmp_path, form="bigwig", what="p_true")
     value = open_stored(place / "run").track("one_minus_p")["chrB"]

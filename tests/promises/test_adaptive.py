@@ -273,6 +273,10 @@ def test_a_store_that_another_run_has(shrunk: Callable, tmp_path: Path) -> None:
     held.release()
     run(shrunk(NAME), tmp_path / "other", f"task.masking.store={tmp_path / 'shared'}")
     assert read_header(tmp_path / "shared").statistic == "one_minus_p"
+    before = {path.name: path.read_bytes() for path in (tmp_path / "shared").glob("*.bin")}
+    with pytest.raises(OutputError, match=r"holds the masking values of the run .*other"):
+        run(shrunk(NAME), tmp_path / "third", f"task.masking.store={tmp_path / 'shared'}")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "shared").glob("*.bin")} == before
 
 
 def test_a_store_of_other_data_and_a_lost_journal(whole: Path, shrunk: Callable, tmp_path: Path) -> None:

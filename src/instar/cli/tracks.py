@@ -35,7 +35,7 @@ def _export(
 
 
 def _import(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder without a store (with its run.yaml).")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run file, or a run folder without values.")],
     given: Annotated[
         Path, typer.Option("--input", metavar="FILE", help="bedGraph, bigWig, or a folder of HDF5 shards; 0 to 1.")
     ],
@@ -89,7 +89,7 @@ def _view(
 tracks = typer.Typer(no_args_is_help=True, help="Masking values as genome tracks: files, sums, a browser.")
 for _name, _verb, _example in (
     ("export", _export, "instar tracks export runs/dna --output tracks --format bigwig"),
-    ("import", _import, "instar tracks import runs/new --input tracks/one_minus_p.bw"),
+    ("import", _import, "instar tracks import new.yaml --input tracks/one_minus_p.bw"),
     ("summary", _summary, "instar tracks summary runs/dna --annotation genes.gff3"),
     ("view", _view, "instar tracks view runs/dna --region chrI:1000-9000 --annotation genes.gff3"),
 ):

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.core.errors import CheckpointError
+from instar.checkpoint.values import read_json, write_json
+from instar.core.errors import CheckpointError, OutputError
 from instar.masking import journal
 from instar.masking.adaptive import AdaptivePolicy
 from instar.masking.base import Chosen
@@ -27,6 +28,8 @@ from instar.masking.update import Rule
 Floats = NDArray[np.float32]
 State = Mapping[str, Any]
 SLOW = "slow"
+OWNER = "run.json"
+"""Names the run that writes into a store outside of its run folder."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,10 @@ class StoreMemory:
         vocab_size: int,
         *,
         tell: Callable[[str], None],
+        owner: str | None = None,
     ) -> None:
-        """Nothing is opened yet."""
-        self.policy, self.folder, self.tell = policy, folder, tell
+        """Nothing is opened yet. `owner` names the run, where other runs might come upon the folder."""
+        self.policy, self.folder, self.tell, self.owner = policy, folder, tell, owner
         config: Chances = policy.config
         self.config, self.statistic = config, config.statistic
         self.form = form_of(config, layout, vocab_size)
@@ -114,6 +118,7 @@ class StoreMemory:
         if share.is_main:
             self._hold = Hold(self.folder)
             self._opened()
+            self._claim()
             if saved is None:
                 begin_anew(self.folder)
             self._drop_after(positions)
@@ -123,6 +128,19 @@ class StoreMemory:
         self._learner = StoreLearner(self.store, share.rank, positions.get(str(share.rank), 0))
         self.policy.read = self.store.read
         return pending
+
+    def _claim(self) -> None:
+        """OutputError if another run has written here: its values would be lost."""
+        if self.owner is None:
+            return
+        note = self.folder / OWNER
+        before = read_json(note)["run"] if note.is_file() else None
+        if before not in (None, self.owner) and journal.ranks(self.folder):
+            raise OutputError(
+                f"{self.folder}: holds the masking values of the run {before}; choose another task.masking.store, or "
+                "make a copy of it by `instar tracks export` and `import`"
+            )
+        write_json(note, {"run": self.owner})
 
     def _opened(self) -> ChanceStore:
         config = self.config

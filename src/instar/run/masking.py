@@ -91,7 +91,8 @@ def learning(
     else:
         layout = layout_of(config, corpus.train)
         place = Path(policy.config.store) if policy.config.store else folder.path / STORE
-        memory = StoreMemory(policy, place, layout, corpus.tokenizer.vocab_size, tell=tell)
+        owner = str(folder.path.absolute()) if policy.config.store else None
+        memory = StoreMemory(policy, place, layout, corpus.tokenizer.vocab_size, tell=tell, owner=owner)
         samples = samples if is_cut_anew else Located(train, layout.first_N[:-1])
     callback = Chances(task, memory, runtime, folder.path / FIGURES, config.train.log_every)
     callback.kept = lambda: _kept(folder)

@@ -35,6 +35,7 @@ class Stored:
     """A store with the corpus it is of."""
 
     config: RunConfig
+    tokenizer: Tokenizer
     cache: TokenCache
     layout: Layout
     stores: dict[str, ChanceStore]
@@ -106,7 +107,7 @@ def open_stored(folder: Path) -> Stored:
         store = ChanceStore(place, form, rule=Rule())
         notices += store.latest()
         stores[place.name if is_probe else form.statistic] = store
-    return Stored(config=config, cache=cache, layout=layout, stores=stores, notices=tuple(notices))
+    return Stored(config=config, tokenizer=tokenizer, cache=cache, layout=layout, stores=stores, notices=tuple(notices))
 
 
 def _store_of(folder: Path, config: RunConfig) -> Path:

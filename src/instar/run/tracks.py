@@ -10,16 +10,22 @@ from typing import Any, Literal
 import numpy as np
 
 from instar.checkpoint.disk import disk_errors, replace_bytes
+from instar.config.load import load
 from instar.core.errors import DataError, InputMissingError, UsageError
+from instar.data.cache import build_cache
 from instar.data.files import lines, resolve
 from instar.data.source import Fasta
 from instar.genome.annotation import Feature, read_features, summarise
 from instar.genome.coordinates import Aliases, Interval, parse_region, read_aliases
 from instar.genome.track import Bounds, Track, bedgraph_lines, read_bedgraph, read_bigwig, runs, write_bigwig
-from instar.masking.plane import Form, Plane, encode, write_header
+from instar.masking.chances import Chances
+from instar.masking.memory import form_of
+from instar.masking.plane import AGE, Plane, encode, write_header
 from instar.report.browser import BrowserTrack, browser_page
-from instar.run.folder import read_run_file
-from instar.run.masking import STORE
+from instar.run.config import RunConfig
+from instar.run.corpus import build_corpus
+from instar.run.folder import run_folder
+from instar.run.masking import STORE, layout_of
 from instar.run.stored import Stored, What, lengths_of, open_stored, sequence_of, sizes_of
 
 FileFormat = Literal["bedgraph", "bigwig", "hdf5"]
@@ -51,23 +57,29 @@ def export(
     return {"written": written, "notices": list(stored.notices)}
 
 
-def import_values(folder: Path, given: Path, *, statistic: str = "one_minus_p") -> dict[str, Any]:
+def import_values(run: Path, given: Path) -> dict[str, Any]:
     """Make the store of a run that has not begun from a track: bedGraph, bigWig, or a folder of HDF5 shards.
 
-    `folder` is a run folder without a store, or a probe's; values are 0 to 1.
+    `run` is a run file, or a run folder without a store; values are 0 to 1, a share of the statistic's scale.
     """
-    stored = _corpus_of(folder)
-    place = folder / STORE
+    folder, stored = _corpus_of(run)
+    masking = getattr(stored.config.task, "masking", None)
+    if not isinstance(masking, Chances):
+        raise UsageError(f"{run}: its masking keeps no values; set task.masking.kind: adaptive")
+    place = Path(masking.store) if masking.store else folder / STORE
     if place.exists() and any(place.iterdir()):
         raise UsageError(f"{place}: holds a store; values are imported into a run that has none")
     values = _given_values(stored, given)
     known = sum(int((~np.isnan(part)).sum()) for part in values)
-    form = Form(fingerprint=stored.layout.fingerprint, num_characters=stored.layout.num_characters, statistic=statistic)
+    form = form_of(masking, stored.layout, stored.tokenizer.vocab_size)
     Plane.create(place, form)
     plane = Plane(place, form, view="shared")
     for document, part in enumerate(values):
         first = stored.layout.place(document)
-        plane.arrays["value"][first : first + len(part)] = encode(part, form.dtype)
+        for name in form.channels:
+            plane.arrays[name][first : first + len(part)] = encode(part, form.dtype)
+        if form.tick:
+            plane.arrays[AGE][first : first + len(part)] = ~np.isnan(part)  # as if measured in the first steps
     plane.flush()
     write_header(place, form)
     return {"store": str(place), "characters": stored.layout.num_characters, "known": known}
@@ -205,18 +217,17 @@ def _h5py() -> Any:
 # ---- reading back ----
 
 
-def _corpus_of(folder: Path) -> Stored:
-    """The corpus of a run that has no store yet."""
-    from instar.data.cache import build_cache
-    from instar.run.corpus import build_corpus
-    from instar.run.masking import layout_of
-
-    if not (folder / "run.yaml").is_file():
-        raise InputMissingError(f"{folder}: has no run.yaml; write one, or name a run folder")
-    config = read_run_file(folder / "run.yaml")
+def _corpus_of(run: Path) -> tuple[Path, Stored]:
+    """(run folder, corpus) of a run that has no store yet."""
+    file = run if run.is_file() else run / "run.yaml"
+    if not file.is_file():
+        raise InputMissingError(f"{run}: is neither a run file nor a run folder with its run.yaml")
+    config = load(file, RunConfig).value
+    folder = run_folder(file, config, None).path if run.is_file() else run
     tokenizer = build_corpus(config, lambda _: None).tokenizer
     cache = build_cache(config.data.train, tokenizer, config.data.cache_folder())
-    return Stored(config=config, cache=cache, layout=layout_of(config, cache), stores={}, notices=())
+    layout = layout_of(config, cache)
+    return folder, Stored(config=config, tokenizer=tokenizer, cache=cache, layout=layout, stores={}, notices=())
 
 
 def _given_values(stored: Stored, given: Path) -> list[Any]:
