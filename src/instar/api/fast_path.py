@@ -53,7 +53,7 @@ class FastPath:
             return None
         rows, target_M = prepared
         with packed(self._network.model):
-            total = self._network(rows).cross_entropy(target_M).nll_M.sum()
+            total: Tensor = self._network(rows).cross_entropy(target_M).nll_M.sum()
         return total / (len(target_M) if num_items_in_batch is None else num_items_in_batch)
 
     def _prepared(self, inputs: Mapping[str, Any]) -> tuple[PackedRows, Tensor] | None:

@@ -47,8 +47,9 @@ def load(path_or_text: Path | str, model: type[T], overrides: Sequence[str] = ()
     value: T | None = None
     try:
         plain = root.plain()
-        if isinstance(plain, dict) and hasattr(model, "respelt"):
-            plain = model.respelt(plain)  # other words for the same
+        respelt = getattr(model, "respelt", None)
+        if isinstance(plain, dict) and respelt is not None:
+            plain = respelt(plain)  # other words for the same
         value = adapter.validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         problems += problems_of(error.errors(include_url=False), root, shape)

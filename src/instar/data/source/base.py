@@ -83,19 +83,19 @@ class ColumnSource(SourceBase):
             raise ValueError(f"'{self.text}' is to be text; got {_shown(text)}")
         text.encode()  # half a surrogate pair is no text: UnicodeEncodeError is a ValueError
         if self.completion is not None:
-            return self._completed(text, row, place)
+            return self._completed(text, row, place, self.completion)
         if self.label is None:
             return Document(text, place=place)
         if self.label not in row:
             raise ValueError(f"there is no field '{self.label}'{did_you_mean(self.label, row)}")
         return Document(text, self._label(row[self.label]), place=place)
 
-    def _completed(self, text: str, row: Mapping[str, object], place: str) -> Document:
-        if self.completion not in row:
-            raise ValueError(f"there is no field '{self.completion}'{did_you_mean(str(self.completion), row)}")
-        completion = row[self.completion]
+    def _completed(self, text: str, row: Mapping[str, object], place: str, field: str) -> Document:
+        if field not in row:
+            raise ValueError(f"there is no field '{field}'{did_you_mean(field, row)}")
+        completion = row[field]
         if not isinstance(completion, str):
-            raise ValueError(f"'{self.completion}' is to be text; got {_shown(completion)}")
+            raise ValueError(f"'{field}' is to be text; got {_shown(completion)}")
         completion.encode()
         given = text + self.between
         return Document(given + completion, place=place, prompt=len(given))

@@ -170,11 +170,12 @@ def _layout(pack: Pack, places: list[NDArray[np.int64]], *, query_is_key: bool) 
     query_places = _inverse(queries.row_P, int(counts_D.sum()))
     if query_is_key and np.array_equal(queries.row_P, np.arange(len(query_places))):
         return Layout(groups, None, None, None, None)
-    moved = [_tensor(queries.row_P, pack.device), _tensor(query_places, pack.device)]
+    query_slots_P, query_places_M = _tensor(queries.row_P, pack.device), _tensor(query_places, pack.device)
     if query_is_key:
-        return Layout(groups, *moved, *moved)
-    key_places = _inverse(keys.row_P, int(pack.boundaries_D[-1]))
-    return Layout(groups, *moved, _tensor(keys.row_P, pack.device), _tensor(key_places, pack.device))
+        return Layout(groups, query_slots_P, query_places_M, query_slots_P, query_places_M)
+    key_slots_P = _tensor(keys.row_P, pack.device)
+    key_places_T = _tensor(_inverse(keys.row_P, int(pack.boundaries_D[-1])), pack.device)
+    return Layout(groups, query_slots_P, query_places_M, key_slots_P, key_places_T)
 
 
 class _Slots:
