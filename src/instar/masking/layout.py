@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
@@ -97,3 +98,34 @@ def token_means(values: NDArray[np.float32], length_T: Ints) -> NDArray[np.float
         starts = np.cumsum(lengths) - lengths
         means_T[filled] = np.add.reduceat(values, starts) / lengths
     return means_T
+
+
+class CodedMeans:
+    """`token_means` of what a table of 256 whole numbers says of each byte; exact, so no order of adding matters.
+
+    A running sum in whole numbers is several times faster than a sum for each token, and memory that is kept from call
+    to call several times faster than memory that the system hands out anew. For one thread at a time.
+    """
+
+    def __init__(self, table: NDArray[np.int64]) -> None:
+        self._table = torch.from_numpy(table)
+        self._places = torch.empty(0, dtype=torch.int32)
+        self._numbers = torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, codes: NDArray[np.uint8], length_T: Ints) -> NDArray[np.float64]:
+        """(T,) mean of each token's numbers; NaN for a token without characters."""
+        count = len(codes)
+        if not count:
+            return np.full(len(length_T), np.nan)
+        if len(self._places) < count:
+            self._places = torch.empty(count + count // 4, dtype=torch.int32)
+            self._numbers = torch.empty(count + count // 4, dtype=torch.int64)
+        places, numbers = self._places[:count], self._numbers[:count]
+        places.copy_(torch.from_numpy(codes))
+        torch.index_select(self._table, 0, places, out=numbers)
+        running = torch.cumsum(numbers, 0, out=numbers).numpy()
+        ends_T = np.cumsum(length_T)
+        reached_T = np.where(ends_T == 0, 0, running[np.maximum(ends_T - 1, 0)])
+        with np.errstate(invalid="ignore"):
+            means_T: NDArray[np.float64] = np.diff(reached_T, prepend=0) / length_T
+        return means_T

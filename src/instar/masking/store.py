@@ -19,10 +19,12 @@ from instar.core.errors import CheckpointError, OutputError
 from instar.core.rundir import RunFolder
 from instar.masking import journal
 from instar.masking.journal import Record
-from instar.masking.layout import Spans, gathered, token_means
+from instar.masking.layout import CodedMeans, Spans, gathered, token_means
 from instar.masking.plane import AGE, HEADER, Decoder, Form, Plane, blank, must_match, read_header, write_header
 from instar.masking.update import Rule
 
+_UNITS = 1 << 20
+"""A value of 1 in the whole numbers that are summed; enough of them fit for any batch."""
 _OLDEST = np.iinfo(np.uint16).max
 
 
@@ -59,6 +61,8 @@ class ChanceStore:
         self.plane = Plane(folder, form)
         self._decode = Decoder(form.dtype, np.nan)
         self._decode_or_prior = Decoder(form.dtype, prior)
+        values = Decoder("uint8", prior)(np.arange(256, dtype=np.uint8)).astype(np.float64)
+        self._means = CodedMeans(np.rint(values * _UNITS).astype(np.int64))
 
     # ---- reading ----
 
@@ -68,12 +72,15 @@ class ChanceStore:
         One gather and one segmented mean. NaN for tokens without characters.
         """
         arrays = self.plane.arrays
+        is_faded = self.decay > 0 and AGE in arrays
+        if self.form.dtype == "uint8" and "slow" not in arrays and not is_faded:
+            return self._means(gathered(arrays["value"], spans), spans.length_T) / _UNITS
         values = self._decode_or_prior(gathered(arrays["value"], spans))
         if "slow" in arrays:
             slow = self._decode(gathered(arrays["slow"], spans))
             with np.errstate(invalid="ignore"):
                 values = np.where(np.isnan(slow), np.float32(self.prior), np.maximum(slow - values, 0))
-        if self.decay and AGE in arrays:
+        if is_faded:
             values = self._faded(values, gathered(arrays[AGE], spans), step)
         return token_means(values, spans.length_T)
 
