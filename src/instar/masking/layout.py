@@ -5,6 +5,7 @@ Shape letters: N documents, T tokens.
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,7 @@ class CodedMeans:
         self._places = torch.empty(0, dtype=torch.int32)
         self._numbers = torch.empty(0, dtype=torch.int64)
 
-    def __call__(self, codes: NDArray[np.uint8], length_T: Ints) -> NDArray[np.float64]:
+    def __call__(self, codes: NDArray[Any], length_T: Ints) -> NDArray[np.float64]:
         """(T,) mean of each token's numbers; NaN for a token without characters."""
         count = len(codes)
         if not count:
