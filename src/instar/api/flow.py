@@ -17,6 +17,12 @@ class Flow(Callback[FaceState, FaceResult]):
         self.trial = trial
         self.ignore_keys_for_eval = ignore_keys_for_eval
         self._last: FaceResult | None = None
+        trainer.callback_handler.recovers = self._recovers
+
+    def _recovers(self, event: str, error: Exception) -> bool:
+        """A callback lacked memory after a step: whether micro-batches are smaller from now on. The step is done."""
+        steps = self.trainer._steps
+        return event == "on_step_end" and steps is not None and steps.makes_room(error, self.trainer._train_batch_size)
 
     def _tell(self, event: str) -> None:
         trainer = self.trainer

@@ -103,7 +103,7 @@ class Reporting(TrainerParts):
             counted = self.runtime.sum(
                 torch.tensor(float(counted), dtype=torch.float64, device=self.runtime.device)
             ).item()
-        self.state.total_flos += counted
+        self.state.total_flos += float(counted)
         self.current_flos = 0
 
 

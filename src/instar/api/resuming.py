@@ -158,10 +158,14 @@ class Resuming(TrainerParts):
         restore_random_states(read_values(file))
 
     def _load_callback_state(self) -> None:
-        """`restore_callback_states_from_checkpoint` makes callbacks what they were; else early stopping counts on."""
+        """`restore_callback_states_from_checkpoint` makes callbacks what they were; else early stopping counts on.
+
+        Those that were restored come after the others, as Transformers orders them.
+        """
         states = self.state.stateful_callbacks
         if self.args.restore_callback_states_from_checkpoint:
             restore_states([*self.callback_handler.callbacks, self.control], states)
+            self.callback_handler.callbacks.sort(key=lambda callback: type(callback).__name__ in states)
         else:
             resume_counting(self.callback_handler.callbacks, states)
 

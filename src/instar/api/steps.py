@@ -163,12 +163,18 @@ class MicroBatchSteps:
     def cut_smaller(self, error: BaseException) -> bool:
         """With `auto_find_batch_size`: halve micro-batches when memory did not suffice; the step stays what it is."""
         trainer = self.trainer
-        largest = max(map(num_rows, trainer._pieces), default=1)
+        if not self.makes_room(error, max(map(num_rows, trainer._pieces), default=1)):
+            return False
+        trainer.current_flos, trainer._unsettled_tokens = self._counted
+        return True
+
+    def makes_room(self, error: BaseException, largest: int) -> bool:
+        """Whether micro-batches, of which the largest has so many samples, are half as large from now on."""
+        trainer = self.trainer
         alone = trainer.runtime.world_size == 1
         if not (trainer.args.auto_find_batch_size and alone and is_out_of_memory(error) and largest > 1):
             return False
         self.parts *= 2
-        trainer.current_flos, trainer._unsettled_tokens = self._counted
         trainer._found_batch_size(math.ceil(trainer.args.train_batch_size / self.parts))
         return True
 

@@ -50,10 +50,11 @@ def optimizer_step(
     callback.update_started(state)
     is_finite = _update(state, grad_norm, limits)
     callback.update_ended(state)
-    state.optimizer.zero_grad(set_to_none=True)
     if state.average is not None:
         state.average.update()
-    return work.finish(state, batch, sums, StepUpdate(grad_norm=grad_norm, is_finite=is_finite, lr=lr))
+    result = work.finish(state, batch, sums, StepUpdate(grad_norm=grad_norm, is_finite=is_finite, lr=lr))
+    state.optimizer.zero_grad(set_to_none=True)  # after the schedule, which may look at gradients
+    return result
 
 
 def _learn(

@@ -17,12 +17,11 @@ class CallbackHandler(TrainerCallback):
     once more, and those after it as ever, where `recovers` has done something about the error.
     """
 
-    recovers: Callable[[str, Exception], bool] | None = None
-
     def __init__(
         self, callbacks: Sequence[Any], model: Any, processing_class: Any, optimizer: Any, lr_scheduler: Any
     ) -> None:
         self.callbacks: list[Any] = []
+        self.recovers: Callable[[str, Exception], bool] | None = None
         self._counted: list[Any] = []
         self._listening: dict[str, list[Any]] = {}
         for callback in callbacks:

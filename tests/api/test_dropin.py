@@ -1,0 +1,100 @@
+"""What scripts written for Transformers lean on beside names and arguments."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from instar import EarlyStoppingCallback, TrainerCallback, TrainerState
+from tests.api.training_parts import Tagger, sentences, trainer, weights
+
+
+class Greedy(TrainerCallback):
+    """Lacks memory after a step of more than some samples."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.train_batch_size > self.limit:
+            raise RuntimeError("CUDA out of memory.")
+
+
+class Counting(TrainerCallback):
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.steps.append(state.global_step)
+
+
+def test_a_callback_that_lacks_memory_halves_micro_batches(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "per_device_train_batch_size": 8,
+        "save_steps": 1,
+        "max_steps": 3,
+        "save_strategy": "steps",
+    }
+    whole = trainer(tmp_path / "whole", model=Tagger(dropout=0.0), **options)
+    whole.train()
+    before, after = Counting(), Counting()
+    callbacks = [before, Greedy(limit=3), after]
+    tried = trainer(
+        tmp_path / "tried", model=Tagger(dropout=0.0), callbacks=callbacks, auto_find_batch_size=True, **options
+    )
+    tried.train()
+    assert before.steps == after.steps == [1, 2, 3], "every callback is told of every step once"
+    assert tried._train_batch_size == tried.state.train_batch_size == 2
+    assert weights(tried).allclose(weights(whole), atol=1e-5)
+    saved = TrainerState.load_from_json(str(tmp_path / "tried" / "checkpoint-1" / "trainer_state.json"))
+    assert saved.train_batch_size == 2
+    again = trainer(tmp_path / "tried", model=Tagger(dropout=0.0), auto_find_batch_size=True, **options)
+    again.train(resume_from_checkpoint=str(tmp_path / "tried" / "checkpoint-1"))
+    assert again._train_batch_size == 2
+
+
+@pytest.mark.parametrize(("limit", "finds"), [(0, True), (3, False)])
+def test_a_callback_that_never_has_enough_memory_ends_the_run(limit: int, *, finds: bool, tmp_path: Path) -> None:
+    tried = trainer(tmp_path, model=Tagger(), callbacks=[Greedy(limit)], auto_find_batch_size=finds)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        tried.train()
+
+
+def test_restored_callbacks_come_after_the_others(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"max_steps": 2, "save_strategy": "steps", "save_steps": 2}
+    options |= {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "eval_dataset": sentences()}
+    trainer(tmp_path, model=Tagger(), callbacks=[EarlyStoppingCallback(5, 0.2)], **options).train()
+    stopping, other = EarlyStoppingCallback(), Counting()
+    options |= {"restore_callback_states_from_checkpoint": True}
+    tried = trainer(tmp_path, model=Tagger(), callbacks=[stopping, other], **options)
+    tried.train(resume_from_checkpoint=True)
+    assert tried.callback_handler.callbacks[-1] is stopping
+    assert tried.callback_handler.callbacks.index(other) > 0
+    assert (stopping.early_stopping_patience, stopping.early_stopping_threshold) == (5, 0.2)
+
+
+class Looking(torch.optim.lr_scheduler.LRScheduler):
+    """A schedule that goes by the gradients of the step, as the one of Adafactor does."""
+
+    saw: list[bool]
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        groups = self.optimizer.param_groups
+        self.saw = [*getattr(self, "saw", []), all(value.grad is not None for value in groups[0]["params"])]
+        return [group["lr"] for group in groups]
+
+
+def test_a_schedule_sees_the_gradients_of_the_step(tmp_path: Path) -> None:
+    model = Tagger()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = Looking(optimizer)
+    trainer(tmp_path, model=model, optimizers=(optimizer, schedule), max_steps=2).train()
+    assert schedule.saw == [False, True, True]
+    assert all(value.grad is None for value in model.parameters())
+
+
+def test_counted_operations_are_a_float(tmp_path: Path) -> None:
+    tried = trainer(tmp_path, model=Tagger(), max_steps=1)
+    tried.train()
+    assert isinstance(tried.state.total_flos, float)
