@@ -26,6 +26,7 @@ class Counting(Learning):
     def _begin_counting(self, checkpoint: str | None) -> None:
         values = {} if checkpoint is None else self._load_loop_values(checkpoint)
         device = self.args.device
+        self._alone = self.runtime.data_size == 1
         self._start_time = time.time()
         self._initial_num_input_tokens_seen = self.state.num_input_tokens_seen
         self._initial_global_step = self.state.global_step
@@ -45,16 +46,18 @@ class Counting(Learning):
         filters = self.args.logging_nan_inf_filter
         self._tr_loss += torch.where(is_finite, result.loss, 0.0) if filters else result.loss
         self._non_finite += ~is_finite
-        if result.loss.device.type == "cpu" and self.runtime.data_size == 1:  # nothing to wait for
+        if self._alone and result.loss.device.type == "cpu":  # nothing to wait for
             self._check_finite()
-            self._settle_tokens()
+            if self.args.include_num_input_tokens_seen != "no":
+                self._settle_tokens()
 
     def _check_finite(self) -> None:
         """With `non_finite="stop"`, end the run at a loss or gradient that is no number; weights are as before it.
 
         All ranks call this together.
         """
-        if self.args.non_finite != "stop" or not int(self.runtime.sum(self._non_finite)):
+        bad = self._non_finite if self._alone else self.runtime.sum(self._non_finite)
+        if self.args.non_finite != "stop" or not int(bad):
             return
         raise NonFiniteError(
             f"step {self.state.global_step}: the loss or the gradient is not a number, and the weights were left as "

@@ -189,19 +189,16 @@ class Learning(TrainerParts):
         """Whether the loss of a micro-batch is its part of the step's already."""
         if self.loss_is_scaled_for_ga is not None:
             return self.loss_is_scaled_for_ga
-        if self._num_pieces() <= 1 and self.runtime.data_size == 1:
+        pieces = len(self._pieces) or self.current_gradient_accumulation_steps
+        if pieces <= 1 and self.runtime.data_size == 1:
             return True
         return num_items is not None and self._step_takes["compute_loss"] and self._tells_targets()
-
-    def _num_pieces(self) -> int:
-        """Micro-batches of the step; for a `training_step` that is called by hand, what the user set."""
-        return len(self._pieces) or self.current_gradient_accumulation_steps
 
     def _share_of_piece(self) -> Any:
         """This micro-batch's part of the step, of its targets, rows or number."""
         pieces = self._pieces
-        if not pieces:
-            return 1 / self._num_pieces()
+        if not pieces:  # called by hand: what the user set
+            return 1 / self.current_gradient_accumulation_steps
         if self._shares is None:
             self._shares = self._shares_of_pieces()
         return self._shares[self._piece]
