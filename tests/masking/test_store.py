@@ -54,9 +54,9 @@ def test_reading_is_the_mean_over_a_tokens_characters(pairs: list[tuple[int, int
     wanted = [plane[start : start + length].mean() if length else np.nan for start, length in pairs]
     np.testing.assert_allclose(got, wanted, atol=1e-6)
     table = np.rint(Decoder("uint8", 0.5)(np.arange(256).astype(np.uint8)) * 2.0**20).astype(np.int64)
-    means = CodedMeans(table)
+    means = CodedMeans(table, 1 << 20)
     for _ in range(2):  # its memory is used again
-        quick = means(gathered(codes, asked), asked.length_T) / 2**20
+        quick = means(gathered(codes, asked), asked.length_T)
         np.testing.assert_allclose(quick, wanted, atol=2e-6)
 
 

@@ -108,25 +108,35 @@ class CodedMeans:
     to call several times faster than memory that the system hands out anew. For one thread at a time.
     """
 
-    def __init__(self, table: NDArray[np.int64]) -> None:
+    def __init__(self, table: NDArray[np.int64], unit: int) -> None:
+        """`unit` is the whole number that stands for 1."""
         self._table = torch.from_numpy(table)
-        self._places = torch.empty(0, dtype=torch.int32)
-        self._numbers = torch.empty(0, dtype=torch.int64)
+        self._unit = unit
+        self._room(0, 0)
+
+    def _room(self, num_characters: int, num_tokens: int) -> None:
+        self._places = torch.empty(num_characters, dtype=torch.int32)
+        self._running = torch.zeros(num_characters + 1, dtype=torch.int64)
+        self._ends = np.empty(num_tokens, dtype=np.int64)
+        self._reached = np.zeros(num_tokens + 1, dtype=np.int64)
 
     def __call__(self, codes: NDArray[Any], length_T: Ints) -> NDArray[np.float64]:
         """(T,) mean of each token's numbers; NaN for a token without characters."""
-        count = len(codes)
+        count, tokens = len(codes), len(length_T)
         if not count:
-            return np.full(len(length_T), np.nan)
-        if len(self._places) < count:
-            self._places = torch.empty(count + count // 4, dtype=torch.int32)
-            self._numbers = torch.empty(count + count // 4, dtype=torch.int64)
-        places, numbers = self._places[:count], self._numbers[:count]
+            return np.full(tokens, np.nan)
+        if len(self._places) < count or len(self._ends) < tokens:
+            self._room(count + count // 4, tokens + tokens // 4)
+        places, numbers = self._places[:count], self._running[1 : count + 1]
         places.copy_(torch.from_numpy(codes))
         torch.index_select(self._table, 0, places, out=numbers)
-        running = torch.cumsum(numbers, 0, out=numbers).numpy()
-        ends_T = np.cumsum(length_T)
-        reached_T = np.where(ends_T == 0, 0, running[np.maximum(ends_T - 1, 0)])
+        torch.cumsum(numbers, 0, out=numbers)
+        ends_T, reached = self._ends[:tokens], self._reached[: tokens + 1]
+        np.cumsum(length_T, out=ends_T)
+        self._running.numpy().take(ends_T, out=reached[1:], mode="clip")
+        means_T = np.empty(tokens)
+        np.subtract(reached[1:], reached[:-1], out=means_T)
+        means_T /= self._unit
         with np.errstate(invalid="ignore"):
-            means_T: NDArray[np.float64] = np.diff(reached_T, prepend=0) / length_T
+            means_T /= length_T
         return means_T

@@ -62,7 +62,7 @@ class ChanceStore:
         self._decode = Decoder(form.dtype, np.nan)
         self._decode_or_prior = Decoder(form.dtype, prior)
         values = Decoder("uint8", prior)(np.arange(256, dtype=np.uint8)).astype(np.float64)
-        self._means = CodedMeans(np.rint(values * _UNITS).astype(np.int64))
+        self._means = CodedMeans(np.rint(values * _UNITS).astype(np.int64), _UNITS)
 
     # ---- reading ----
 
@@ -74,7 +74,7 @@ class ChanceStore:
         arrays = self.plane.arrays
         is_faded = self.decay > 0 and AGE in arrays
         if self.form.dtype == "uint8" and "slow" not in arrays and not is_faded:
-            return self._means(gathered(arrays["value"], spans), spans.length_T) / _UNITS
+            return self._means(gathered(arrays["value"], spans), spans.length_T)
         values = self._decode_or_prior(gathered(arrays["value"], spans))
         if "slow" in arrays:
             slow = self._decode(gathered(arrays["slow"], spans))
