@@ -36,7 +36,12 @@ def ranks(
 @pytest.mark.parametrize(
     ("name", "world", "parallel", "more"),
     [
-        ("text-mlm", 2, "{kind: fsdp}", (*PIECES, "train.average={decay: 0.9}")),
+        (
+            "text-mlm",
+            2,
+            "{kind: fsdp}",
+            (*PIECES, "train.average={decay: 0.9}", "train.eval_every=1 steps", "train.best_metric=masked_accuracy"),
+        ),
         ("splice-classify", 3, "{kind: fsdp, reshard_after_forward: false}", ("train.batch_samples=1",)),
         ("text-gpt", 2, "{tp: 2}", (*PIECES, LLAMA, "model.num_key_value_heads=2", "train.average={decay: 0.9}")),
         ("splice-classify", 4, "{kind: fsdp, tp: 2}", PIECES),
