@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from instar import EarlyStoppingCallback, TrainerCallback, TrainerState
-from tests.api.training_parts import Tagger, sentences, trainer, weights
+from instar import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState
+from tests.api.training_parts import Tagger, pad, sentences, trainer, weights
 
 
 class Greedy(TrainerCallback):
@@ -98,3 +98,18 @@ def test_counted_operations_are_a_float(tmp_path: Path) -> None:
     tried = trainer(tmp_path, model=Tagger(), max_steps=1)
     tried.train()
     assert isinstance(tried.state.total_flos, float)
+
+
+class InOrder(Trainer):
+    """Chooses its order as one did when that took no argument."""
+
+    def _get_train_sampler(self) -> torch.utils.data.Sampler[int]:  # type: ignore[override]
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+def test_an_order_of_the_training_set_may_take_no_argument(tmp_path: Path) -> None:
+    tried = trainer(tmp_path, cls=InOrder, per_device_train_batch_size=2, max_steps=1)
+    first = next(iter(tried.get_train_dataloader()))
+    expected = pad([sentences()[0], sentences()[1]])
+    assert torch.equal(first["input_ids"].cpu(), expected["input_ids"])
+    tried.train()

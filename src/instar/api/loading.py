@@ -13,7 +13,7 @@ from instar.api.base import TrainerParts
 from instar.api.batches import RankShare, TokenBatches
 from instar.api.columns import KeepColumns, KeepTensors, is_no_tensor
 from instar.api.loader import NumberedLoader
-from instar.api.outputs import has_length
+from instar.api.outputs import has_length, takes_positional
 
 _log = logging.getLogger(__name__)
 _BY_LENGTH = ("group_by_length", "batch_rebalance")
@@ -84,7 +84,9 @@ class Loading(TrainerParts):
             loader = NumberedLoader(dataset, seed=seed, batch_size=batch_size, drop_last=drop_last, **options)
             loader.shares_rows = place["world_size"] > 1
             return loader
-        sampler = sampler_fn(dataset) if sampler_fn is not None else None
+        sampler = None
+        if sampler_fn is not None:
+            sampler = sampler_fn(*([dataset] if takes_positional(sampler_fn, 1) else []))
         if is_training and args.max_tokens_per_batch is not None:
             sampler = TokenBatches(self._lengths(dataset), args.max_tokens_per_batch, seed=seed)
         if _is_batch_sampler(sampler):
