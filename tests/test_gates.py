@@ -20,6 +20,7 @@ from instar.config import Config, dump, load, schema
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "instar"
 EMBEDDED = SOURCE / "data" / "embedded"
+VENDORED = SOURCE / "report" / "vendor"
 RECIPES = sorted((SOURCE / "recipes").glob("*.yaml"))
 FILES = sorted(SOURCE.rglob("*.py"))
 MAX_LINES, MAX_PARAMETERS, MAX_EMBEDDED = 400, 7, 4_000_000
@@ -134,8 +135,8 @@ def test_embedded_data_is_what_data_md_says():
     rows = re.findall(r"^\| `([^`]+)` \| ([\d,]+) \| `([0-9a-f]{64})` \|", described, flags=re.MULTILINE)
     found = {
         path.name: (f"{path.stat().st_size:,}", hashlib.sha256(path.read_bytes()).hexdigest())
-        for path in EMBEDDED.iterdir()
-        if path.suffix == ".gz"
+        for path in (*EMBEDDED.iterdir(), *VENDORED.iterdir())
+        if path.suffix in {".gz", ".txt"}
     }
     assert {name: (size, digest) for name, size, digest in rows} == found
     assert sum(path.stat().st_size for path in EMBEDDED.iterdir() if path.is_file()) <= MAX_EMBEDDED
