@@ -21,7 +21,6 @@ from instar.inference.evaluate import evaluation_mode
 from instar.objective import Objective
 from instar.task.base import Moment
 from instar.trainer import Callbacks, TrainState, loop, snapshot
-from instar.trainer import step as trainer_step
 from instar.trainer.callbacks import lines
 from instar.trainer.state import Counters
 
@@ -161,7 +160,7 @@ def log_is_not_cut(patch: Patch) -> None:
 
 def clipping_forgotten(patch: Patch) -> None:
     norm = torch.nn.utils.clip_grad_norm_
-    patch.setattr(trainer_step.nn.utils, "clip_grad_norm_", lambda own, _, **how: norm(own, 1e9, **how))
+    patch.setattr(torch.nn.utils, "clip_grad_norm_", lambda own, _, **how: norm(own, 1e9, **how))
 
 
 def prefetch_loses_a_step(patch: Patch) -> None:

@@ -202,7 +202,7 @@ def _on_host(values_M: Tensor) -> Callable[[], NDArray[np.float32]]:
         return lambda: array
     host_M = torch.empty(values_M.shape, dtype=torch.float32, pin_memory=True)
     host_M.copy_(values_M, non_blocking=True)
-    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied = torch.cuda.Event()
     copied.record()
 
     def wait() -> NDArray[np.float32]:
