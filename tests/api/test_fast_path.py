@@ -73,7 +73,7 @@ def trainer(model, **changed):
     arguments = {"fast_path": True, "neftune_noise_alpha": None, "torch_compile": False}
 
     class Plain:
-        compute_loss = FastPath.loss  # any function of the package
+        compute_loss = _prepare_inputs = FastPath.loss  # any function of the package
 
     plain = Plain()
     vars(plain).update(
@@ -185,6 +185,12 @@ def test_an_overridden_loss_keeps_the_plain_way():
     mine = trainer(made("bert mlm"))
     type(mine).compute_loss = lambda *_: None
     assert "overridden" in _obstacle(mine)
+
+
+def test_inputs_that_the_user_prepares_keep_the_plain_way():
+    mine = trainer(made("bert mlm"))
+    type(mine)._prepare_inputs = lambda *_: None
+    assert "_prepare_inputs" in _obstacle(mine)
 
 
 def test_it_can_be_turned_off():

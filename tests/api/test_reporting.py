@@ -150,8 +150,10 @@ def test_memory_is_reported_for_the_outer_stage(tmp_path: Path) -> None:
 def test_memory_that_is_given_back_is_in_the_peak() -> None:
     tracker = TrainerMemoryTracker()
     tracker.start("train")
-    block = torch.ones(40_000_000, dtype=torch.uint8).clone()
-    time.sleep(0.05)
+    block = torch.ones(40_000_000, dtype=torch.uint8)
+    was_seen = tracker._watch.samples + 2  # one may be under way
+    while tracker._watch.samples < was_seen:
+        time.sleep(0.001)
     del block
     metrics: dict[str, Any] = {}
     tracker.stop_and_update_metrics(metrics, "train")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instar.checkpoint import manifest
-from instar.checkpoint.protocol import clean, newest, publish, rotate, set_aside_after, verify
+from instar.checkpoint import manifest, protocol
+from instar.checkpoint.protocol import clean, discard, newest, publish, rotate, set_aside_after, verify
 from instar.checkpoint.values import read_json
 from instar.core.errors import CheckpointError, DiskError, OutputError
 from instar.core.rundir import RunFolder
@@ -117,6 +117,23 @@ def test_newest_passes_over_damage_and_says_why(run: RunFolder, save: Save, name
     assert len(list((run.path / "quarantine" / "checkpoint-11").iterdir())) == 4
     assert newest(run, warn=said.append) == run.checkpoint(9)
     assert len(said) == 2
+
+
+def test_newest_looks_again_where_one_gave_way_meanwhile(
+    run: RunFolder, save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the older one beside it, which a run may keep for good."""
+    save(1)
+    save(2)
+
+    def read(folder: Path) -> None:
+        if folder == run.checkpoint(2):
+            save(3)
+            discard(folder)
+        verify(folder)
+
+    monkeypatch.setattr(protocol, "verify", read)
+    assert newest(run, quarantine=False) == run.checkpoint(3)
 
 
 def test_names_in_quarantine_do_not_clash(run: RunFolder, save: Save, names: Names) -> None:

@@ -51,7 +51,8 @@ class FastPath:
         prepared = self._prepared(inputs)
         if prepared is None:
             return None
-        rows, target_M = prepared
+        device = self._network.model.device
+        rows, target_M = prepared[0].to(device), prepared[1].to(device, non_blocking=True)
         with packed(self._network.model):
             total: Tensor = self._network(rows).cross_entropy(target_M).nll_M.sum()
         return total / (len(target_M) if num_items_in_batch is None else num_items_in_batch)
@@ -127,6 +128,7 @@ def _obstacle(trainer: Any) -> str | None:
     model, args = trainer.model, trainer.args
     obstacles = {
         "compute_loss is overridden": not type(trainer).compute_loss.__module__.startswith("instar."),
+        "_prepare_inputs is overridden": not type(trainer)._prepare_inputs.__module__.startswith("instar."),
         "compute_loss_func is given": trainer.compute_loss_func is not None,
         "label smoothing": trainer.label_smoother is not None,
         "loss_is_scaled_for_ga is set": trainer.loss_is_scaled_for_ga is not None,

@@ -46,10 +46,12 @@ class Learning(TrainerParts):
         """
         if not model.training:
             model.train()
-        inputs = self._prepare_inputs(inputs)
         with self.compute_loss_context_manager():
+            # Before the batch is moved: on the host, looking at its padding makes no device wait.
             loss = None if self._fast_path is None else self._fast_path.loss(inputs, num_items_in_batch)
-            is_scaled = loss is not None and num_items_in_batch is not None
+        is_scaled = loss is not None and num_items_in_batch is not None
+        inputs = self._prepare_inputs(inputs) if loss is None else inputs
+        with self.compute_loss_context_manager():
             if loss is None and self._step_takes["compute_loss"]:
                 loss = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
             elif loss is None:

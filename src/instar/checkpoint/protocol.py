@@ -118,12 +118,15 @@ def newest(run: RunFolder, *, warn: Callable[[str], None] = _log.warning, quaran
     """
     if quarantine:
         _restore(run)
-    for _, folder in reversed(run.checkpoints()):
+    passed_over: set[Path] = set()
+    while waiting := [folder for _, folder in run.checkpoints() if folder not in passed_over]:
+        folder = waiting[-1]
         try:
             verify(folder)
         except CheckpointError as error:
-            if folder.is_dir():  # else it was rotated away while we read it
+            if folder.is_dir():  # else it gave way to a newer one while we read it: look again
                 warn(f"{error}; {_quarantine(run, folder) if quarantine else 'it is passed over'}")
+                passed_over.add(folder)
             continue
         return folder
     return None

@@ -5,7 +5,7 @@ Shape letters: D documents, L longest document, T tokens, M places with a target
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,7 +36,12 @@ class PackedRows:
 
     def positions_T(self) -> Tensor:
         """Position of each token in its own document."""
-        return torch.cat([torch.arange(length) for length in self.lengths]).to(self.ids_T.device)
+        return torch.cat([torch.arange(length) for length in self.lengths]).to(self.ids_T.device, non_blocking=True)
+
+    def to(self, device: torch.device) -> "PackedRows":
+        """The same rows on `device`; the copies do not wait."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
 
 def head_of(model: Any) -> str | None:

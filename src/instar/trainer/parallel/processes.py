@@ -3,6 +3,7 @@
 import atexit
 import os
 import sys
+import time
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -57,12 +58,23 @@ class Processes:
             return cls()
 
     def is_first_to_fail(self) -> bool:
-        """True on the one process that tells the user why the run ends; what the others met is the same, or follows."""
+        """True on the one process that tells the user why the run ends; what the others met is the same, or follows.
+
+        The process that keeps the list stays, at most 10 s, until the others have asked.
+        """
         if self._store is None or self.world_size == 1:
             return True
         with suppress(RuntimeError):  # whoever kept the list is gone
-            return bool(self._store.add("failed", 1) == 1)
+            is_first = bool(self._store.add("failed", 1) == 1)
+            end = time.monotonic() + _SOON.total_seconds()
+            while self._keeps_the_list() and self._store.add("failed", 0) < self.world_size and time.monotonic() < end:
+                time.sleep(0.02)
+            return is_first
         return True
+
+    def _keeps_the_list(self) -> bool:
+        """`torchrun` keeps it in a process of its own, which outlives all of them."""
+        return self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
     def leave(self, code: int, *, together: bool) -> None:
         """Make this process end with `code`, without the abort that gloo's tear-down can raise.
