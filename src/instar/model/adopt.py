@@ -40,8 +40,8 @@ class PackedRows:
 
     def to(self, device: torch.device) -> "PackedRows":
         """The same rows on `device`; the copies do not wait."""
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
+        tensors: dict[str, Any] = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
 def head_of(model: Any) -> str | None:
