@@ -11,9 +11,21 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
 from instar import Trainer, TrainingArguments
+from instar.api.checkpoints import names
 
 TIMED = ("runtime", "per_second")
 VOCABULARY = 50
+PLAIN = {
+    "MANIFEST.json",
+    "loop.json",
+    "model.safetensors",
+    "optimizer.pt",
+    "rng_state.pth",
+    "scheduler.pt",
+    "trainer_state.json",
+    "training_args.bin",
+    "training_args.json",
+}
 
 
 class Sentences(Dataset):
@@ -166,3 +178,11 @@ def look(folder: Path) -> dict[str, Any]:
     history = json.loads((newest / "trainer_state.json").read_text())["log_history"]
     model = sha256((newest / "model.safetensors").read_bytes()).hexdigest()
     return {"name": newest.name, "curve": curve(history), "weights": model}
+
+
+def steps(folder: Path) -> list[int]:
+    return [int(path.name.split("-")[1]) for path in names.checkpoints(folder)]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])

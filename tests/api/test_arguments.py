@@ -1,19 +1,15 @@
 """TrainingArguments: the fields of Transformers with the same defaults, what is derived, and what is refused."""
 
-import copy
 import dataclasses
 import inspect
 import json
-import logging
 import math
 import re
 import runpy
 import subprocess
 import sys
-import warnings
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,22 +30,16 @@ from instar.api.arguments import (
     SchedulerType,
     Seq2SeqTrainingArguments,
     TrainingArguments,
-    from_transformers,
 )
 from instar.api.arguments.own import InstarArguments
 from instar.api.arguments.refused import REFUSALS
+from tests.api.argument_parts import faults
 
 OWN = {field.name for field in dataclasses.fields(InstarArguments)}
 
 
 def default(field: dataclasses.Field[Any]) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-
-
-def faults(**values: Any) -> dict[str, str]:
-    with pytest.raises(ArgumentError) as caught:
-        TrainingArguments("out", **values)
-    return {fault.field: fault.text for fault in caught.value.faults}
 
 
 @pytest.mark.parametrize(
@@ -318,145 +308,9 @@ def test_accumulation_may_be_said_in_the_configuration_of_accelerate():
     assert options["gradient_accumulation_plugin"].num_steps == 1
 
 
-def test_one_process_does_not_read_for_all(monkeypatch: pytest.MonkeyPatch):
-    assert TrainingArguments(accelerator_config={"dispatch_batches": True}).accelerator_config.dispatch_batches
-    monkeypatch.setattr(TrainingArguments, "world_size", 2)
-    assert "its share" in faults(accelerator_config={"dispatch_batches": True})["accelerator_config"]
-    assert "tensors" in faults(eval_use_gather_object=True)["eval_use_gather_object"]
-
-
-def test_a_configured_state_must_be_there(monkeypatch: pytest.MonkeyPatch):
-    from accelerate.state import PartialState
-
-    monkeypatch.setattr(PartialState, "_shared_state", {})
-    assert "pre-configured" in faults(accelerator_config={"use_configured_state": True})["accelerator_config"]
-    with monkeypatch.context() as absent:
-        absent.setitem(sys.modules, "accelerate.state", None)
-        assert "pre-configured" in faults(accelerator_config={"use_configured_state": True})["accelerator_config"]
-    monkeypatch.setattr(PartialState, "_shared_state", {"device": "cpu"})
-    assert TrainingArguments(accelerator_config={"use_configured_state": True}).accelerator_config.use_configured_state
-
-
-def test_the_process_and_its_device(monkeypatch: pytest.MonkeyPatch):
-    args = TrainingArguments(use_cpu=True, per_device_train_batch_size=3, per_device_eval_batch_size=5, ddp_timeout=60)
-    assert args.device == torch.device("cpu")
-    assert (args.n_gpu, args.world_size, args.process_index, args.local_process_index) == (0, 1, 0, 0)
-    assert (args.train_batch_size, args.eval_batch_size) == (3, 5)
-    assert args.parallel_mode is ParallelMode.NOT_PARALLEL
-    assert args.ddp_timeout_delta == timedelta(minutes=1)
-    assert args.place_model_on_device is None
-    assert (args.should_log, args.should_save) == (True, True)
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert (args.should_log, args.should_save) == (False, True)
-    args.save_on_each_node, args.log_on_each_node = True, False
-    assert (args.should_log, args.should_save) == (True, False)
-    with args.main_process_first(desc="nothing"):
-        pass
-
-
-def test_log_levels(monkeypatch: pytest.MonkeyPatch):
-    args = TrainingArguments(log_level="debug", log_level_replica="error")
-    assert args.get_process_log_level() == logging.DEBUG
-    assert TrainingArguments().get_process_log_level() == logging.getLogger("transformers").getEffectiveLevel()
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert args.get_process_log_level() == logging.ERROR
-
-
-def test_progress_bars_follow_the_log_level():
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        assert TrainingArguments().disable_tqdm is True
-        assert TrainingArguments(disable_tqdm=False).disable_tqdm is False
-        logger.setLevel(logging.WARNING)
-        assert TrainingArguments().disable_tqdm is False
-    finally:
-        logger.setLevel(level)
-
-
 @pytest.mark.parametrize(("warmup", "steps"), [(0, 0), (7, 7), (0.1, 11), (1, 1), (0.999, 109)])
 def test_warm_up_is_a_number_of_steps_or_a_share(warmup: float, steps: int):
     assert TrainingArguments(warmup_steps=warmup).get_warmup_steps(109) == steps
-
-
-def test_setters_set_their_theme_and_can_be_chained():
-    args = TrainingArguments().set_training(learning_rate=0.1, batch_size=2).set_evaluate("steps", steps=7)
-    assert (args.learning_rate, args.per_device_train_batch_size, args.do_train) == (0.1, 2, True)
-    assert (args.eval_strategy, args.eval_steps, args.do_eval) == (IntervalStrategy.STEPS, 7, True)
-    assert args.set_testing(batch_size=3).do_predict
-    assert args.per_device_eval_batch_size == 3
-    assert args.set_save("epoch", total_limit=2).save_strategy is SaveStrategy.EPOCH
-    assert args.set_logging("no", report_to=["wandb"]).report_to == ["wandb"]
-    assert args.set_push_to_hub("me/model", "end").hub_strategy is HubStrategy.END
-    assert args.set_optimizer("adafactor", beta1=0.8).adam_beta1 == 0.8
-    assert args.set_lr_scheduler("cosine", warmup_steps=0.05).lr_scheduler_type is SchedulerType.COSINE
-    assert args.set_dataloader(train_batch_size=16, sampler_seed=9).data_seed == 9
-    with pytest.raises(ValueError, match="positive value"):
-        args.set_save("steps", steps=0)
-    with pytest.warns(FutureWarning, match="activation_checkpointing"):
-        assert args.set_training(gradient_checkpointing=True).activation_checkpointing is True
-
-
-def test_setters_have_the_signatures_of_transformers():
-    for name in (each for each in dir(transformers.TrainingArguments) if each.startswith("set_")):
-        theirs = inspect.signature(getattr(transformers.TrainingArguments, name)).parameters
-        mine = inspect.signature(getattr(TrainingArguments, name)).parameters
-        assert [(each.name, each.default) for each in theirs.values()] == [
-            (each.name, each.default) for each in mine.values()
-        ]
-
-
-CASES: list[dict[str, Any]] = [
-    {},
-    {"eval_strategy": "steps", "save_strategy": "best", "metric_for_best_model": "f1", "learning_rate": 0.1 + 0.2},
-    {"fsdp": True, "fsdp_config": {"cpu_offload": True}, "warmup_steps": 0.1, "report_to": ["wandb"]},
-    {"deepspeed": {"zero_optimization": {"stage": 3}, "gradient_clipping": 0.5}, "lr_scheduler_kwargs": {"a": 1}},
-    {"debug": "underflow_overflow", "include_for_metrics": ["inputs"], "use_cpu": True, "bf16": True},
-    {"accelerator_config": {"split_batches": True}, "activation_checkpointing": True, "hub_model_id": "me/model"},
-    {"parallelism_config": {"tp_size": 1}, "optim_target_modules": ["attn", "mlp"], "torch_compile": True},
-]
-
-
-@pytest.mark.parametrize("values", CASES, ids=lambda values: "-".join(values) or "defaults")
-def test_what_is_written_is_read_back_equal(values: dict[str, Any], tmp_path: Path):
-    args = TrainingArguments("out", **values)
-    args.to_json_file(tmp_path / "training_args.json")
-    assert TrainingArguments.from_json_file(tmp_path / "training_args.json") == args
-    assert json.loads(args.to_json_string()) == args.to_dict()
-
-
-@pytest.mark.parametrize("values", CASES, ids=lambda values: "-".join(values) or "defaults")
-def test_replacing_and_copying_keep_the_rest(values: dict[str, Any]):
-    args = TrainingArguments("out", **values)
-    assert copy.deepcopy(args) == args
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        replaced = dataclasses.replace(args, seed=7)
-    assert replaced.seed == 7
-    assert dataclasses.replace(replaced, seed=42) == args
-
-
-def test_tokens_are_never_written(tmp_path: Path):
-    args = TrainingArguments("out", hub_token="secret")
-    args.to_json_file(tmp_path / "training_args.json")
-    for text in (repr(args), str(args), args.to_json_string(), (tmp_path / "training_args.json").read_text()):
-        assert "secret" not in text
-        assert "HUB_TOKEN" in text
-    assert TrainingArguments.from_json_file(tmp_path / "training_args.json").hub_token is None
-    assert "secret" not in repr(WithMore("out", hub_token="secret")), "nor by a subclass that is a dataclass again"
-
-
-def test_dicts_have_plain_values():
-    args = Seq2SeqTrainingArguments("out", generation_config=transformers.GenerationConfig(max_length=3))
-    values = args.to_dict()
-    assert values["optim"] == "adamw_torch_fused"
-    assert type(values["optim"]) is str
-    assert values["accelerator_config"]["even_batches"] is True
-    assert values["generation_config"]["max_length"] == 3
-    flat = args.to_sanitized_dict()
-    assert {type(value) for value in flat.values()} <= {bool, int, float, str}
-    assert flat["train_batch_size"] == 8
 
 
 TOLD = {"run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"}
@@ -486,56 +340,3 @@ def test_the_page_about_arguments_says_what_the_code_does():
     page = (root / "docs" / "trainer-arguments.md").read_text(encoding="utf-8")
     for name, table in build["argument_tables"]().items():
         assert f"<!-- {name} -->\n{table}<!-- /{name} -->" in page, "run make docs"
-
-
-@dataclasses.dataclass
-class WithMore(TrainingArguments):
-    """A subclass such as scripts define, with a field of their own and one that replaces ours."""
-
-    alpha: float = dataclasses.field(default=0.5, metadata={"help": "a weight"})
-    dtype: torch.dtype = torch.float32
-    learning_rate: float = 1e-3
-    logging_dir: str = "logs"
-    run_name: int = 3
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "extra"]
-    extra: dict[str, Any] | str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.is_set_up = True
-
-
-def test_subclasses_of_users_work():
-    with pytest.warns(FutureWarning, match="eval_strategy"):
-        args = WithMore("out", evaluation_strategy="epoch", alpha=2.0, dtype=torch.bfloat16, extra='{"a": "1"}')
-    assert (args.eval_strategy, args.alpha, args.learning_rate, args.is_set_up) == ("epoch", 2.0, 1e-3, True)
-    assert args.extra == {"a": 1}
-    assert args.to_dict()["dtype"] == "bfloat16"
-    assert WithMore("out", logging_dir="here").logging_dir == "here", "their own field is no old spelling"
-    with pytest.raises(TypeError, match="did you mean 'alpha'"):
-        WithMore("out", alpa=1)
-    with pytest.raises(ArgumentError, match=r"^WithMore: 1 fault"):
-        WithMore("out", seed=-1)
-
-
-def test_arguments_of_transformers_are_taken_over():
-    theirs = transformers.Seq2SeqTrainingArguments(
-        "out", learning_rate=0.25, eval_strategy="steps", eval_steps=5, predict_with_generate=True, report_to="none"
-    )
-    mine = from_transformers(theirs)
-    assert type(mine) is Seq2SeqTrainingArguments
-    assert mine == Seq2SeqTrainingArguments(
-        "out", learning_rate=0.25, eval_strategy="steps", eval_steps=5, predict_with_generate=True
-    )
-    assert from_transformers(mine) is mine
-    assert from_transformers(transformers.TrainingArguments("out")) == TrainingArguments("out")
-
-
-@dataclasses.dataclass
-class TheirsWithMore(transformers.TrainingArguments):
-    alpha: float = 0.5
-
-
-def test_what_a_subclass_of_theirs_adds_is_kept():
-    mine = from_transformers(TheirsWithMore("out", alpha=0.75, weight_decay=0.5))
-    assert (mine.alpha, mine.weight_decay) == (0.75, 0.5)
