@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from instar.core.errors import DataError, UsageError
 from instar.data.tokenizer import Bpe, Tokenizer, build_tokenizer
-from instar.inference.choosing import Drawn, Recorded, Repetition
+from instar.inference.choosing import Drawn, Recorded, Repetition, processors
 from instar.inference.decoding import Decoding
 from instar.inference.ending import Endings, TextStream
 from instar.inference.generate import Generator
@@ -165,6 +165,36 @@ def test_beams_are_those_of_transformers() -> None:
             eos_token_id=None,
         )
         assert row["ids"] == found[0, ids.shape[1] :].tolist()
+
+
+def test_beams_bear_a_penalty_in_any_batch() -> None:
+    options = {"num_beams": 3, "repetition_penalty": 1.7, "stop_ids": ()}
+    alone = [ids_of(generator(**options).rows([prompt]))[0] for prompt in PROMPTS]
+    assert ids_of(generator(**options).rows(PROMPTS)) == alone
+    assert alone != ids_of(generator(num_beams=3, stop_ids=()).rows(PROMPTS))
+
+
+def test_cuts_leave_what_their_names_say() -> None:
+    """The likeliest k; the fewest likeliest whose sum reaches p; those with a share of the likeliest's chance."""
+    chances_V = torch.tensor([0.40, 0.25, 0.15, 0.10, 0.06, 0.04])
+
+    def left(**options: Any) -> set[int]:
+        decoding = Decoding(temperature=1.0, **options)
+        scores_BV = chances_V.log().expand(3000, 6)
+        for step in processors(decoding, list(range(3000)), [0] * 3000, 1):
+            scores_BV = step(torch.zeros(3000, 1, dtype=torch.int64), scores_BV)
+        return set(scores_BV.argmax(1).tolist())
+
+    assert left() == {0, 1, 2, 3, 4, 5}
+    assert left(top_k=2) == {0, 1}
+    assert left(top_p=0.7) == {0, 1, 2}
+    assert left(min_p=0.3) == {0, 1, 2}
+    assert left(top_k=4, top_p=0.5) == {0, 1}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_draw_from_one_token_is_greedy(family: str) -> None:
+    assert ids_of(generator(family, temperature=2.0, top_k=1).rows(PROMPTS)) == ids_of(generator(family).rows(PROMPTS))
 
 
 # ---- where a text ends ----

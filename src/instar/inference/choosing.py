@@ -48,7 +48,8 @@ class Repetition:
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         rows_B1 = torch.arange(input_ids.shape[0], device=scores.device)[:, None]
-        padding_B1 = torch.tensor(self.padding_B, device=scores.device)[:, None]
+        beams = input_ids.shape[0] // len(self.padding_B)  # of one prompt stand together
+        padding_B1 = torch.tensor(self.padding_B, device=scores.device).repeat_interleave(beams)[:, None]
         is_text_BT = torch.arange(input_ids.shape[1], device=scores.device)[None] >= padding_B1
         seen_BV = torch.zeros_like(scores, dtype=torch.bool)
         seen_BV[rows_B1.expand_as(input_ids)[is_text_BT], input_ids[is_text_BT]] = True
