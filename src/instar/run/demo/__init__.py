@@ -1,17 +1,12 @@
 """`demo`: everything once, on real text and real DNA, in a few minutes on two cores. What it prints, it measured."""
 
-import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 
-from instar.core.errors import InterruptedRunError, PreemptedError
-from instar.run.demo.child import Children, children
+from instar.run.demo.child import Children
 from instar.run.demo.folder import DemoFolder, claim
+from instar.run.demo.leaving import cpu_seconds, load, showing
 from instar.run.demo.letters import show_untrained, train_and_kill
 from instar.run.demo.page import Measured, report_on, reported, write_page
 from instar.run.demo.plan import FULL, SMALL, Plan, make_plan
@@ -40,17 +35,12 @@ def demo(output: Path, *, small: bool = False) -> Measured:
     folder, found = claim(output, plan.name)
     screen = Screen()
     screen.found(output, found)
-    try:
-        with _one_thread(), _leaving_when_asked(), children() as processes:
-            measured = _show(screen, plan, folder, processes)
-    except KeyboardInterrupt:
-        raise InterruptedRunError(f"interrupted; the same command goes on in {output}") from None
-    folder.note(done=True)
-    return measured
+    with showing(folder) as processes:
+        return _show(screen, plan, folder, processes)
 
 
 def _show(screen: Screen, plan: Plan, folder: DemoFolder, processes: Children) -> Measured:
-    began, work = time.monotonic(), _cpu_seconds()
+    began, work = time.monotonic(), cpu_seconds()
     screen.part(1, "This machine (more: instar doctor)")
     for finding in islice(doctor(folder.path), _DOCTOR_LINES):
         screen.line(str(finding))
@@ -68,51 +58,10 @@ def _show(screen: Screen, plan: Plan, folder: DemoFolder, processes: Children) -
         [
             ("all of this on one page", str(folder / "report.html")),
             ("the picture", str(folder / "demo.png")),
-            ("it took", f"{time.monotonic() - began:.0f} s; computing {_cpu_seconds() - work:.0f} s{_load()}"),
+            ("it took", f"{time.monotonic() - began:.0f} s; computing {cpu_seconds() - work:.0f} s{load()}"),
         ]
     )
     screen.say("With a text of your own, say mine.txt:", style="bold")
     for command in NEXT:
         screen.line(command)
     return measured
-
-
-def _cpu_seconds() -> float:
-    """Seconds that cores worked for this process and for those of its children that ended."""
-    return sum(os.times()[:4])
-
-
-def _load() -> str:
-    return f", on a machine with a load of {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """This process computes beside two that train: with more than one thread it would only be in their way."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _leaving_when_asked() -> Iterator[None]:
-    """SIGTERM ends the demo as cleanly as Ctrl-C does."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        raise PreemptedError("asked to leave (SIGTERM); the same command goes on")
-
-    try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not the main thread: the caller's handlers stay
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

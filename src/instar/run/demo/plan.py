@@ -58,31 +58,35 @@ class Plan:
     @property
     def name(self) -> str:
         """Equal for demos that train the same: one may go on where another was interrupted."""
-        stages = (self.letters, self.twin, self.dna, self.splice, self.fresh, self.speech)
-        parts = [part for stage in stages for part in (*stage.arguments, stage.recipe.read_text(encoding="utf-8"))]
-        return hashlib.sha256(json.dumps([version("instar"), *parts]).encode()).hexdigest()
+        return name_of(self.letters, self.twin, self.dna, self.splice, self.fresh, self.speech)
+
+
+def name_of(*stages: Stage) -> str:
+    """A digest of all that decides what the stages train."""
+    parts = [part for stage in stages for part in (*stage.arguments, stage.recipe.read_text(encoding="utf-8"))]
+    return hashlib.sha256(json.dumps([version("instar"), *parts]).encode()).hexdigest()
 
 
 def make_plan(folder: DemoFolder, sizes: Sizes) -> Plan:
     """The runs of a demo of these sizes in this folder."""
-    letters = (f"train.budget={sizes.letters} steps", *_every(sizes.letters, sizes.evaluations))
+    letters = (f"train.budget={sizes.letters} steps", *every(sizes.letters, sizes.evaluations))
     splice = (f"train.budget={sizes.splice} epochs", "train.log_every=20")
     speech = (
         f"train.budget={sizes.speech} steps",
         f"train.batch_tokens={sizes.speech_tokens}",
-        *_every(sizes.speech, 3),
+        *every(sizes.speech, 3),
     )
     from_dna = json.dumps({"from": str(folder / "dna" / f"checkpoint-{sizes.dna}"), "dropout": 0.1})
     return Plan(
         sizes=sizes,
-        letters=_stage(folder, "letters", "text-characters", letters, sizes.letters),
-        twin=_stage(folder, "letters-twin", "text-characters", letters, sizes.letters),
-        dna=_stage(
-            folder, "dna", "dna-mlm", (f"train.budget={sizes.dna} steps", *_DNA, *_every(sizes.dna, 4)), sizes.dna
+        letters=stage_of(folder, "letters", "text-characters", letters, sizes.letters),
+        twin=stage_of(folder, "letters-twin", "text-characters", letters, sizes.letters),
+        dna=stage_of(
+            folder, "dna", "dna-mlm", (f"train.budget={sizes.dna} steps", *_DNA, *every(sizes.dna, 4)), sizes.dna
         ),
-        splice=_stage(folder, "splice", "splice-classify", (f"model={from_dna}", "tokenizer=null", *splice)),
-        fresh=_stage(folder, "splice-fresh", "splice-classify", splice),
-        speech=_stage(folder, "speech", "text-gpt", speech, sizes.speech),
+        splice=stage_of(folder, "splice", "splice-classify", (f"model={from_dna}", "tokenizer=null", *splice)),
+        fresh=stage_of(folder, "splice-fresh", "splice-classify", splice),
+        speech=stage_of(folder, "speech", "text-gpt", speech, sizes.speech),
     )
 
 
@@ -90,13 +94,14 @@ _DNA = ("data.max_length=62",)
 """Windows of the genome as long as the sequences of the classifier that is to begin from it."""
 
 
-def _every(steps: int, evaluations: int) -> tuple[str, ...]:
+def every(steps: int, evaluations: int) -> tuple[str, ...]:
     """So many evaluations and checkpoints, and forty lines of figures."""
     part = f"{max(1, steps // evaluations)} steps"
     return (f"train.eval_every={part}", f"train.save_every={part}", f"train.log_every={max(1, steps // 40)}")
 
 
-def _stage(folder: DemoFolder, name: str, recipe: str, overrides: tuple[str, ...], steps: int | None = None) -> Stage:
+def stage_of(folder: DemoFolder, name: str, recipe: str, overrides: tuple[str, ...], steps: int | None = None) -> Stage:
+    """A run of a recipe of the package, of one thread, in a demo's folder."""
     cache = json.dumps(str(folder / "cache"))
     return Stage(
         name=name,
