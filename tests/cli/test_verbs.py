@@ -23,7 +23,7 @@ def recipe_folder(monkeypatch, tmp_path) -> Path:
     folder = tmp_path / "package" / "recipes"
     folder.mkdir(parents=True)
     (folder / "speech.yaml").write_text(
-        "# yaml-language-server: $schema=x\n# Speeches, one letter at a time.\nname: a\n"
+        "# yaml-language-server: $schema=x\n# Speeches, one letter\n# at a time. And\n# more.\nname: a\n"
     )
     (folder / "splice.yaml").write_text("# Splice sites.\nname: b\n")
     monkeypatch.setattr("instar.cli.init.files", lambda package: folder.parent)
@@ -95,7 +95,8 @@ def test_lineage(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("b/checkpoint-2").mkdir(parents=True)
     code, out, err = call(capsys, "lineage", "b")
-    assert (code, out, "state.json" in err) == (65, "", True)
+    assert (code, out, "is no checkpoint of instar; did you mean b/checkpoint-2?" in err) == (65, "", True)
+    Path("b/checkpoint-2/state.json").write_text("{}")
     links = [
         {"path": "b/checkpoint-2", "step": 2, "parent": "a"},
         {"path": "a/checkpoint-1", "step": 1, "parent": None},

@@ -23,6 +23,7 @@ from instar.core.errors import (
 )
 from instar.run.config import RunConfig
 from instar.run.predict import predict
+from instar.run.train import train
 from instar.trainer import Runtime
 from tests.run.conftest import Workshop
 
@@ -93,8 +94,6 @@ def test_a_model_keeps_its_tokenizer(workshop: Workshop) -> None:
 def test_going_on_from_a_checkpoint_of_another_run_is_refused(workshop: Workshop) -> None:
     summary = workshop.train("mlm", ["train.budget=6 steps"], "first")
     call = [str(workshop.run_file("mlm")), f"data.cache={workshop.folder / 'cache'}", "--resume", summary["checkpoint"]]
-    from instar.run.train import train
-
     with pytest.raises(CheckpointError, match=r"is of another run \(train.optimizer.lr was 0.005, is 0.01\)"):
         train(Path(call[0]), [call[1], "train.optimizer.lr=1e-2"], resume=call[3], output=workshop.folder / "second")
     assert not (workshop.folder / "second").exists()
@@ -161,3 +160,24 @@ def test_a_bad_span_is_told_once(workshop: Workshop, value: str) -> None:
     said = refusal(ConfigError, workshop, "mlm", f"train.schedule.warmup={value}")
     assert said.count("wanted ") == said.count("got ") == 1
     assert "a number above 0 and a unit (steps, epochs, samples, tokens), like '500 steps'; got" in said
+
+
+def test_the_users_own_run_file_is_not_written_over(workshop: Workshop) -> None:
+    """A run file called run.yaml, and its folder as the output: the resolved run would take its place."""
+    path = workshop.folder / "run.yaml"
+    path.write_text("# mine\n" + workshop.run_file("mlm").read_text())
+    before, short = path.read_text(), [f"data.cache={workshop.folder / 'cache'}", "train.budget=1 steps"]
+    with pytest.raises(OutputError, match=r"run\.yaml: the resolved run would be written over it; choose another"):
+        train(path, short, output=workshop.folder)
+    assert path.read_text() == before
+    done = train(path, short, output=workshop.folder / "out")
+    resolved = workshop.folder / "out" / "run.yaml"
+    again = train(resolved, ["train.budget=2 steps"], output=workshop.folder / "out")  # nothing is lost there
+    assert (done["steps"], again["steps"]) == (1, 2)
+
+
+def test_a_run_named_where_a_checkpoint_is_wanted_is_told_its_newest(workshop: Workshop) -> None:
+    short = [f"data.cache={workshop.folder / 'cache'}", "train.budget=1 steps"]
+    done = train(workshop.run_file("mlm"), short, output=workshop.folder / "out")
+    with pytest.raises(CheckpointError, match=f"is no checkpoint of instar; did you mean {done['checkpoint']}"):
+        train(workshop.run_file("mlm"), short, resume=done["run"], output=workshop.folder / "second")

@@ -6,6 +6,7 @@ from typing import Any
 
 from instar.checkpoint.values import read_json
 from instar.core.errors import CheckpointError
+from instar.core.rundir import RunFolder
 
 STATE = "state.json"
 _KEYS = ("step", "parent", "run_hash", "data_fingerprint", "tokenizer_fingerprint", "versions")
@@ -14,6 +15,13 @@ _KEYS = ("step", "parent", "run_hash", "data_fingerprint", "tokenizer_fingerprin
 def parent_reference(checkpoint: Path, parent: Path) -> str:
     """How `checkpoint` names its parent in `state.json`: relative, so folders that move together stay related."""
     return Path(os.path.relpath(parent.resolve(), checkpoint.resolve())).as_posix()
+
+
+def no_checkpoint(folder: Path) -> CheckpointError:
+    """What to tell somebody who named a folder that is no checkpoint; of a run's folder the newest one is named."""
+    inside = RunFolder(folder).checkpoints()
+    hint = f"did you mean {inside[-1][1]}?" if inside else "give one, like runs/NAME/checkpoint-500"
+    return CheckpointError(f"{folder}: is no checkpoint of instar; {hint}")
 
 
 def chain(checkpoint: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """`instar init`: begin with a recipe."""
 
 import json
+import re
 from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -22,9 +23,10 @@ def recipes() -> dict[str, Traversable]:
 
 
 def _summary(recipe: Traversable) -> str:
-    """The first line of a recipe's opening comment that says something."""
+    """The first sentence of a recipe's opening comment."""
     lines = (line.lstrip("# ").strip() for line in recipe.read_text(encoding="utf-8").splitlines() if line[:1] == "#")
-    return next((line for line in lines if line and "$schema" not in line), "")
+    text = " ".join(line for line in lines if line and "$schema" not in line)
+    return re.split(r"(?<=[.?!])\s", text, maxsplit=1)[0]
 
 
 def _complete(begun: str) -> list[str]:

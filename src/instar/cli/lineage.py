@@ -11,10 +11,12 @@ from instar.core.errors import CheckpointError, InputMissingError
 @examples("instar lineage runs/small/checkpoint-500")
 def lineage(checkpoint: Checkpoint, as_json: AsJson = False) -> None:
     """Print a checkpoint and its ancestors, the youngest first."""
-    from instar.checkpoint.lineage import chain
+    from instar.checkpoint.lineage import STATE, chain, no_checkpoint
 
     if not checkpoint.is_dir():
         raise InputMissingError(f"{checkpoint}: no such folder; give a checkpoint, like runs/NAME/checkpoint-500")
+    if not (checkpoint / STATE).is_file():
+        raise no_checkpoint(checkpoint)
     links = chain(checkpoint)
     if links[0].get("problem"):
         raise CheckpointError(str(links[0]["problem"]))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.checkpoint.disk import disk_errors, replace_bytes
-from instar.checkpoint.lineage import STATE
+from instar.checkpoint.lineage import STATE, no_checkpoint
 from instar.config.dump import dump
 from instar.config.load import Loaded, load
 from instar.core.errors import CheckpointError, ConfigError, InputMissingError, OutputError
@@ -46,8 +46,14 @@ def run_hash(config: RunConfig) -> str:
 
 
 def must_be_free(run: RunFolder, loaded: Loaded[RunConfig]) -> None:
-    """OutputError if the folder holds a run that trained otherwise; writes nothing."""
+    """OutputError if the folder holds a run that trained otherwise, or the user's own run file; writes nothing."""
     if run.run_file.is_file():
+        source = Path(loaded.source)
+        if source.is_file() and source.samefile(run.run_file) and not _is_resolved(source):
+            raise OutputError(
+                f"{source}: the resolved run would be written over it; choose another --output, or give the "
+                "file another name"
+            )
         differing = _differing(run.run_file, loaded.value)
         if differing:
             raise OutputError(
@@ -55,6 +61,13 @@ def must_be_free(run: RunFolder, loaded: Loaded[RunConfig]) -> None:
             )
     elif run.checkpoints():
         raise OutputError(f"{run.path}: holds checkpoints and no run.yaml; choose another --output")
+
+
+def _is_resolved(run_file: Path) -> bool:
+    """Whether a run file says all that a run folder's says, and nothing beside; comments at the ends of lines aside."""
+    lines = run_file.read_text(encoding="utf-8"), dump(load(run_file, RunConfig))
+    first, second = ([line.partition("  # ")[0] for line in text.splitlines()] for text in lines)
+    return first == second
 
 
 def must_go_on_from(checkpoint: Path, config: RunConfig) -> None:
@@ -79,9 +92,7 @@ def run_of(checkpoint: Path) -> RunConfig:
         raise InputMissingError(f"{checkpoint}: no such folder; give a checkpoint, like runs/NAME/checkpoint-500")
     run_file = checkpoint / "run.yaml"
     if not (run_file.is_file() and (checkpoint / STATE).is_file()):
-        inside = RunFolder(checkpoint).checkpoints()
-        hint = f"did you mean {inside[-1][1]}?" if inside else "give one, like runs/NAME/checkpoint-500"
-        raise CheckpointError(f"{checkpoint}: is no checkpoint of instar; {hint}")
+        raise no_checkpoint(checkpoint)
     return read_run_file(run_file)
 
 

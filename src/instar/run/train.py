@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from instar.checkpoint import protocol
+from instar.checkpoint import manifest, protocol
+from instar.checkpoint.lineage import STATE, no_checkpoint
 from instar.checkpoint.lock import RunLock
 from instar.checkpoint.values import read_lines
 from instar.config.load import Loaded, load
@@ -115,6 +116,8 @@ def _start(folder: RunFolder, resume: str, runtime: Runtime, console: Console) -
     path = Path(resume)
     if not path.is_dir():
         raise InputMissingError(f"--resume: wanted auto, never or a checkpoint folder; there is no folder {path}")
+    if not any((path / name).is_file() for name in (STATE, manifest.NAME)):
+        raise no_checkpoint(path)
     protocol.verify(path)
     if path.parent.resolve() == folder.path.resolve() and runtime.is_main:
         step = next(number for number, place in folder.checkpoints() if place.name == path.name)
