@@ -186,12 +186,12 @@ def trials_of(folder: Path) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_processes_share_a_search_and_a_killed_one_is_made_up_for(tmp_path: Path) -> None:
-    complete = optuna.trial.TrialState.COMPLETE
-    victim = search_process(tmp_path, 6, 60)
+    states = optuna.trial.TrialState
+    victim = search_process(tmp_path, 6, 1000)
     assert victim.stdout.readline() == "trial 0\n", victim.communicate()
     other = search_process(tmp_path, 6, 0.2)
     assert other.stdout.readline() == "trial 1\n", "what another process tries is not tried again"
-    assert trials_of(tmp_path)[0].state == optuna.trial.TrialState.RUNNING, "who lives is left alone"
+    assert trials_of(tmp_path)[0].state == states.RUNNING, "who lives is left alone"
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     begun: list[int] = []
@@ -206,8 +206,9 @@ def test_two_processes_share_a_search_and_a_killed_one_is_made_up_for(tmp_path: 
     begun += [int(line.split()[1]) for line in text.splitlines() if line.startswith("trial ")]
     assert sorted([0, 1, *begun]) == list(range(7)), "each number once"
     trials = trials_of(tmp_path)
-    assert sum(trial.state == complete for trial in trials) == 6
-    assert trials[0].state == optuna.trial.TrialState.FAIL
+    assert [trial.state for trial in trials].count(states.FAIL) == 1
+    assert trials[0].state == states.FAIL
+    assert all(trial.state in (states.COMPLETE, states.PRUNED) for trial in trials[1:]), "the sixth may be pruned"
     assert trials[0].params in [trial.params for trial in trials[1:]], "its hyper-parameters were tried again"
 
 

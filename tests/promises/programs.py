@@ -74,5 +74,5 @@ def _leave(error: BaseException | None) -> NoReturn:
     os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 99)
 
 
-if Path(getattr(sys.modules["__main__"], "__file__", None) or "").name == "faults.py":
+if Path(getattr(sys.modules["__main__"], "__file__", None) or "").name == "lives.py":
     _warm()
