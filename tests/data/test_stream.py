@@ -175,5 +175,5 @@ def test_it_prepares_that_many_and_no_more() -> None:
             yield number
 
     with Prefetch(counted(), 3):
-        assert enough.wait(10)
+        assert enough.wait(100)
     assert len(made) <= 5

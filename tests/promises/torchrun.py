@@ -26,7 +26,7 @@ def main() -> None:
         for when in job["events"]:
             if when[:3] == [life, state.step, rank]:
                 os.kill(os.getpid() if when[4] == "self" else os.getppid(), when[3])
-                time.sleep(0.5 if when[4] == "self" else 2)  # torchrun hands it on
+                _wait_until_asked(self)
         stepped(self, state, result)
 
     Signals.step_ended = told  # type: ignore[method-assign]
@@ -38,6 +38,14 @@ def main() -> None:
 
     os._exit = left  # type: ignore[assignment]
     cli.main(job["arguments"])
+
+
+def _wait_until_asked(signals: Any) -> None:
+    """Until torchrun has handed the signal on, to this rank and then to the others."""
+    end = time.monotonic() + 100
+    while signals.asked is None and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(1)
 
 
 def _say(job: dict[str, Any], what: dict[str, Any]) -> None:
