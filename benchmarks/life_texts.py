@@ -70,19 +70,13 @@ def make_texts(data: Path | None, tasks: Sequence[str], rows: int | None) -> Non
 def sentences(data: Path | None, task: str) -> dict[str, list[Row]]:
     """Training, validation and test part of a task.
 
-    movies: rated 0.5 or more from neutral; parts drawn by the CRC-32 of the id, 80 / 10 / 10 of 100.
+    movies: rated 0.5 or more from neutral; parts drawn by the CRC-32 of the id, 80 / 10 / 10 of 100. Sentences that
+        SST-2 validates with do not choose anything: they are left out of the validation part.
     sst2: an eighth of its training part, drawn by the sentence's CRC-32; of that a tenth validates; its own 872.
     cola: a tenth of its training part, drawn in the same way, validates; its own development part (in domain).
     """
     if task == "movies":
-        path = embedded_folder() / "movies.tsv.gz" if data is None else data / "labelled/vader_movie.tsv"
-        rows = [line.split("\t") for line in lines_of(path)][1:]
-        rated = [(number, float(rating), sentence) for number, rating, sentence in rows if abs(float(rating)) >= 0.5]
-        parts: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
-        for number, rating, sentence in rated:
-            part = {0: "test", 1: "validation"}.get(draw(number) // 10, "train")
-            parts[part].append((sentence, "positive" if rating > 0 else "negative"))
-        return parts
+        return _movies(data)
     if data is None:
         raise SystemExit(f"{task}: is not part of the package; name the folder of data with --data or INSTAR_DATA")
     names = {"sst2": ("sst2_train_a.tsv.gz", "sst2_train_b.tsv"), "cola": ("cola_train.tsv",)}[task]
@@ -96,6 +90,22 @@ def sentences(data: Path | None, task: str) -> dict[str, list[Row]]:
         "validation": [row for row in known if draw(row[0]) < 10],
         "test": pairs(data / "glue" / own),
     }
+
+
+def _movies(data: Path | None) -> dict[str, list[Row]]:
+    path = embedded_folder() / "movies.tsv.gz" if data is None else data / "labelled/vader_movie.tsv"
+    judged = set() if data is None else {_letters(text) for text, _ in pairs(data / "glue/sst2_validation.tsv")}
+    parts: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
+    for number, rating, sentence in [line.split("\t") for line in lines_of(path)][1:]:
+        part = {0: "test", 1: "validation"}.get(draw(number) // 10, "train")
+        if abs(float(rating)) >= 0.5 and not (part == "validation" and _letters(sentence) in judged):
+            parts[part].append((sentence, "positive" if float(rating) > 0 else "negative"))
+    return parts
+
+
+def _letters(sentence: str) -> str:
+    """What is left of a sentence however it was cut into tokens."""
+    return re.sub("[^a-z0-9]", "", sentence.lower())
 
 
 def pairs(path: Path) -> list[Row]:
