@@ -167,6 +167,35 @@ def test_leave_out_what_is_no_number(optim: str, tmp_path: Path, caplog: pytest.
     assert tried.state.log_history[0]["non_finite_steps"] == 1
     assert math.isfinite(tried.state.log_history[0]["loss"])
     assert "1 of the last 11 steps" in caplog.text
+    assert tried.state.log_history[-1]["non_finite_steps"] == 1
+    one, two = (line["loss"] * count for line, count in zip(tried.state.log_history, (10, 11), strict=False))
+    assert tried.state.log_history[-1]["train_loss"] == pytest.approx((one + two) / 21, rel=1e-5)
+
+
+@pytest.mark.parametrize("non_finite", ["skip", "log"])
+def test_a_run_of_nothing_but_what_is_no_number_has_no_loss(
+    non_finite: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No record is due before its end, and still it is told."""
+    model = Tagger()
+    nn.init.constant_(next(model.parameters()), math.nan)
+    output = trainer(tmp_path, model=model, non_finite=non_finite, logging_steps=500).train()
+    assert math.isnan(output.training_loss)
+    assert output.metrics["non_finite_steps"] == 22
+    assert "22 steps since the last log had a loss or a gradient that is no number" in caplog.text
+
+
+def test_what_was_left_out_before_a_checkpoint_is_left_out_after_it(tmp_path: Path) -> None:
+    """The record that a run gives that goes on between two logs is the one of a run that was not stopped."""
+    options = {"non_finite": "skip", "logging_steps": 11, "save_strategy": "steps", "save_steps": 5}
+    whole = trainer(tmp_path, model=Poisoned(), **options)
+    whole.train()
+    resumed = trainer(tmp_path, **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+    mine, theirs = resumed.state.log_history[0], whole.state.log_history[0]
+    assert {name: mine[name] for name in ("loss", "non_finite_steps")} == {
+        name: theirs[name] for name in ("loss", "non_finite_steps")
+    }
 
 
 def test_only_log_what_is_no_number(tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ class Counting(Learning):
         self._globalstep_last_logged = self.state.global_step - values.get("steps_since_log", 0)
         before = float(values.get("loss_since_log", 0.0))
         self._tr_loss = torch.tensor(before, device=device)
-        self._non_finite = torch.tensor(0, device=device)
+        bad = 0 if self.args.non_finite == "stop" else values.get("non_finite_since_log", 0)
+        self._non_finite = torch.tensor(bad if self.runtime.is_main else 0, device=device)
+        self._num_non_finite = -bad
         self._unsettled_tokens: Any = 0
         self._total_loss_scalar = -before
         self._last_scale = self._scaler.get_scale()
@@ -76,6 +78,7 @@ class Counting(Learning):
         counted = all_steps - bad if filters else all_steps
         logs: dict[str, Any] = {"loss": summed / counted if counted else math.nan}
         if filters:
+            self._num_non_finite += bad
             logs["non_finite_steps"] = bad
             _log.warning("%d of the last %d steps had a loss or a gradient that is no number", bad, all_steps)
         if grad_norm is not None:
@@ -85,6 +88,19 @@ class Counting(Learning):
         self._globalstep_last_logged = self.state.global_step
         self.store_flos()
         return logs
+
+    def _mean_loss(self, steps: int) -> dict[str, Any]:
+        """The mean loss of the steps of this training, over those that had one; how many had none, where some had."""
+        since_log = int(self.runtime.sum(self._non_finite))
+        self._total_loss_scalar += self._mean_over_ranks(self._tr_loss)
+        bad = self._num_non_finite + since_log if self.args.logging_nan_inf_filter else 0
+        if not bad:
+            return {"train_loss": self._total_loss_scalar / max(steps, 0.001)}
+        if since_log:
+            _log.warning("%d steps since the last log had a loss or a gradient that is no number", since_log)
+        counted = steps - bad / self.runtime.data_size
+        mean = self._total_loss_scalar / counted if counted > 0 else math.nan
+        return {"train_loss": mean, "non_finite_steps": bad}
 
     def _mean_over_ranks(self, value: Tensor) -> float:
         mean: float = (self.runtime.sum(value) / self.runtime.data_size).item()
@@ -122,4 +138,5 @@ class Counting(Learning):
             "samples_a_batch": self._samples_a_batch(),
             "loss_since_log": self._mean_over_ranks(self._tr_loss),
             "steps_since_log": self.state.global_step - self._globalstep_last_logged,
+            "non_finite_since_log": int(self.runtime.sum(self._non_finite)),
         }

@@ -121,11 +121,15 @@ class Resuming(TrainerParts):
     def _take_optimizer(self, folder: Path) -> None:
         assert self.optimizer is not None
         state = read_values(folder / names.OPTIMIZER)
+        options = getattr(self.optimizer, "defaults", {}).keys() & self.optimizer.param_groups[0].keys()
         try:
             if self.runtime.is_sharded:
                 self.runtime.load_optimizer_state(self.optimizer, state)
             else:
                 self.optimizer.load_state_dict(state)
+            lacking = options - self.optimizer.param_groups[0].keys()
+            if lacking:
+                raise LookupError(f"it has no {', '.join(sorted(lacking))}")
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(
                 f"{folder / names.OPTIMIZER}: is of another optimizer or other parameters than this run's: {error}"

@@ -255,14 +255,13 @@ class Training(Counting):
     def _finalize_training(self, trial: Any, num_train_samples: float) -> TrainOutput:
         self._settle_tokens()
         self._check_finite()
-        self._total_loss_scalar += self._mean_over_ranks(self._tr_loss)
         steps = self.state.global_step - self._initial_global_step
-        train_loss = self._total_loss_scalar / max(steps, 0.001)
+        loss = self._mean_loss(steps)
         share = steps / max(self.state.max_steps, 1)
         metrics = speed_metrics("train", self._start_time, num_samples=num_train_samples * share, num_steps=steps)
         self.store_flos()
         metrics["total_flos"] = self.state.total_flos
-        metrics["train_loss"] = train_loss
+        metrics |= loss
         self.is_in_train = False
         self._memory_tracker.stop_and_update_metrics(metrics, "train")
         self.log(metrics)
@@ -275,7 +274,7 @@ class Training(Counting):
         self._finish_saving(trial)
         self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
         self._finish_current_push()
-        return TrainOutput(self.state.global_step, train_loss, metrics)
+        return TrainOutput(self.state.global_step, metrics["train_loss"], metrics)
 
     @contextmanager
     def _with_average(self) -> Iterator[None]:

@@ -136,6 +136,11 @@ def test_the_optimizer_of_another_model_is_an_error(copy: Path) -> None:
         trainer._load_optimizer_and_scheduler(str(copy / "checkpoint-4"))
 
 
+def test_the_state_of_another_optimizer_is_an_error(copy: Path) -> None:
+    with pytest.raises(ValueError, match=r"of another optimizer or other parameters.*it has no dampening, momentum"):
+        make(copy, optim="sgd").train(resume_from_checkpoint=str(copy / "checkpoint-4"))
+
+
 def test_weights_in_parts_are_taken(copy: Path) -> None:
     folder = copy / "checkpoint-8"
     whole = load_file(folder / "model.safetensors")
