@@ -1,0 +1,195 @@
+"""Does masking that follows the model help? Eleven ways to mask, paired seeds, three corpora.
+
+python benchmarks/masking.py --output FOLDER                   what is missing in FOLDER; writes benchmarks/README.md
+python benchmarks/masking.py --output FOLDER --corpus yeast    one corpus: several processes can share the work
+python benchmarks/masking.py --output FOLDER --table           no run; the table from what is there
+python benchmarks/masking.py --output FOLDER --quick           short runs of two arms, nothing written elsewhere
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.masking_corpora import Size, make_corpus  # noqa: E402 (run as a script)
+from benchmarks.masking_table import (  # noqa: E402
+    CONTROL,
+    GROUPS,
+    WITHIN,
+    clear_of,
+    complete_seeds,
+    paired,
+    rows_of,
+    table_of,
+)
+
+README = ROOT / "benchmarks" / "README.md"
+BEGIN, END = "<!-- masking: begin -->", "<!-- masking: end -->"
+CORPORA = tuple(GROUPS)
+NETWORK: dict[str, Any] = {
+    "config": "modernbert",
+    "num_layers": 2,
+    "hidden_size": 64,
+    "num_heads": 4,
+    "intermediate_size": 128,
+    "max_length": 128,
+    "dropout": 0.0,
+    "initializer_range": 0.08,
+}
+BASES = {"kind": "kmer", "k": 1}
+LETTERS = {"kind": "character"}
+SIZES = {
+    "synthetic": Size(train=20_000, held=10_000),
+    "yeast": Size(train=24_000, held=16_000),
+    "text": Size(train=30_000, held=12_000),
+}
+QUICK_SIZES = {name: Size(train=4_000, held=2_000) for name in CORPORA}
+PLANS: dict[str, dict[str, Any]] = {
+    "synthetic": {"tokenizer": BASES, "steps": 500, "shifted_steps": 160, "lr": 6e-3},
+    "yeast": {"tokenizer": BASES, "steps": 250, "lr": 6e-3},
+    "text": {"tokenizer": LETTERS, "steps": 300, "lr": 6e-3},
+}
+CONTROLS = {
+    "adaptive, one_minus_p": "adaptive, shuffled",
+    "adaptive, progress": "adaptive, shuffled",
+    "adaptive, 30 to 15 %": "linear 30 to 15 %",
+    "bernoulli, as it began": "uniform 30 %",
+}
+"""What an arm is to be compared with, besides uniform masking at 15 %: the same budget without its values."""
+QUICK_ARMS = (CONTROL, "adaptive, one_minus_p")
+
+
+def main() -> None:
+    """Run what is missing, print the tables, and keep them."""
+    options = _options()
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    if not options.table:
+        _run_all(options)
+    found = read_results(options.output)
+    told = list(tell(found, QUICK_ARMS if options.quick else None))
+    print("\n".join(told))
+    if not options.quick and options.corpus is None:
+        write(told)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n", maxsplit=1)[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of the results; a run that is there is kept")
+    parser.add_argument("--seeds", type=int, default=5, help="paired seeds")
+    parser.add_argument("--corpus", action="append", choices=CORPORA, help="may be repeated; all if not given")
+    parser.add_argument("--table", action="store_true", help="run nothing; the table from what is there")
+    parser.add_argument("--quick", action="store_true", help="runs of a second; writes nothing but its folder")
+    return parser.parse_args()
+
+
+def _run_all(options: argparse.Namespace) -> None:
+    import torch
+
+    from benchmarks.masking_runs import ARMS, Plan, run_arm
+
+    torch.set_num_threads(1)
+    options.output.mkdir(parents=True, exist_ok=True)
+    corpora = options.corpus or CORPORA
+    lines = options.output / f"results-{'-'.join(corpora)}.jsonl"
+    arms = QUICK_ARMS if options.quick else tuple(ARMS)
+    done = {(run["corpus"], run["arm"], run["seed"]) for run in read_results(options.output)}
+    if lines.is_file():
+        text = lines.read_text(encoding="utf-8")
+        lines.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")  # a torn last line is no run
+    is_warm = False
+    for corpus_name, seed in _pairs(options):
+        sizes = QUICK_SIZES if options.quick else SIZES
+        place = options.output / "data" / f"{corpus_name}-{seed}"
+        corpus = make_corpus(corpus_name, seed, sizes[corpus_name], place)
+        plan = Plan(model=NETWORK, batch_tokens=1024, **PLANS[corpus_name])
+        if options.quick:
+            shifted = 4 if plan.shifted_steps else 0
+            plan = replace(plan, steps=6, shifted_steps=shifted, evaluations=3, shifted_evaluations=2)
+        # Who comes first changes from seed to seed, so that a machine that gets slower favours nobody.
+        for arm in [*arms[seed % len(arms) :], *arms[: seed % len(arms)]]:
+            if (corpus_name, arm, seed) in done:
+                continue
+            if not is_warm:  # a process's first steps are slower than the others
+                run_arm(arm, corpus, replace(plan, steps=4, shifted_steps=0, evaluations=1), seed, place / "run")
+                is_warm = True
+            found = {"corpus": corpus_name, **run_arm(arm, corpus, plan, seed, place / "run")}
+            with lines.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(found) + "\n")
+            print(f"{corpus_name}, seed {seed}, {arm}: {found['curve'][-1]['loss']:.3f}", flush=True)
+
+
+def _pairs(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
+    """Corpora and seeds of this process, seed by seed, so that what is there at any time is of whole seeds."""
+    seeds = 2 if options.quick else options.seeds
+    yield from ((corpus, seed) for seed in range(seeds) for corpus in (options.corpus or CORPORA))
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """All runs of all processes that are done; a torn last line is no run."""
+    found: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("results*.jsonl")):
+        whole = path.read_text(encoding="utf-8").split("\n")[:-1]
+        found += [json.loads(line) for line in whole]
+    return found
+
+
+def tell(found: Sequence[Mapping[str, Any]], arms: Sequence[str] | None = None) -> Iterator[str]:
+    """The tables, and for each of them in words where masking that follows the model helped and where it did not."""
+    from benchmarks.masking_runs import ARMS
+
+    arms = tuple(ARMS) if arms is None else arms
+    for corpus in CORPORA:
+        runs = {(run["arm"], run["seed"]): run for run in found if run["corpus"] == corpus}
+        seeds = complete_seeds(runs, arms)
+        if not seeds:
+            continue
+        rows = rows_of(corpus, runs, arms)
+        last = runs[CONTROL, seeds[0]]["curve"][-1]
+        yield from (f"### {corpus}: {len(seeds)} seeds, {last['step']} steps, {last['tokens']:,} tokens", "")
+        yield from table_of(corpus, rows)
+        yield ""
+        yield from _in_words(corpus, rows)
+        yield ""
+
+
+def _in_words(corpus: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    measures = {"tokens": "at equal tokens", "seconds": "at equal CPU seconds"}
+    measures |= {f"loss {name}": f"on {name}" for name in GROUPS[corpus]}
+    if "recovery" in rows[0]["mean"]:
+        measures |= {"recovery": f"in tokens until within {WITHIN} nats again", "shifted": "after the shift"}
+    for name, words in measures.items():
+        better, worse = (clear_of(rows, name, is_better=is_better) for is_better in (True, False))
+        rest = len(rows) - 1 - len(better) - len(worse)
+        named = [f"{what}: {', '.join(arms)}" for what, arms in (("better", better), ("worse", worse)) if arms]
+        yield f"- {words}: {'; '.join([*named, f'{rest} cannot be told from {CONTROL}'])}."
+    each = {row["arm"]: row["each"] for row in rows}
+    for arm, other in CONTROLS.items():
+        if arm in each and other in each:
+            told = [f"{measures[name]} {paired(each[arm], each[other], name).told()}" for name in ("tokens", "seconds")]
+            yield f"- {arm} less {other}: {', '.join(told)}."
+
+
+def write(told: Sequence[str]) -> None:
+    """Put the tables between the marks of benchmarks/README.md."""
+    from importlib.metadata import version
+
+    about = f"{datetime.now(UTC):%Y-%m-%d}, one thread, torch {version('torch')}. {CONTROL} shows means, the others"
+    about += " their paired difference from it ± half a 95 % interval; bold: 0 lies outside."
+    before, rest = README.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    README.write_text("\n".join([before + BEGIN, about, "", *told, END + after]))
+
+
+if __name__ == "__main__":
+    main()
