@@ -6,7 +6,6 @@ pass for easy ones, chances that a restart forgets (tests/promises/test_adaptive
 chances, gaps (tests/data/test_crops); samples that are half measured, measuring by hand (test_probe).
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from instar.masking.update import Rule
 from instar.model import build_network
 from instar.model.config import FromConfig
 from instar.objective import Hard, Objective
+from instar.trainer.callbacks.chances import Measures
 from tests.batches import packed
 from tests.masking.stores import LAYOUT, form
 from tests.masking.test_policies import located, tokenizer
@@ -91,9 +91,6 @@ def test_visible_tokens_are_not_written(tmp_path: Path) -> None:
     made.close()
 
 
-Watched = Callable[[Any], torch.Tensor]
-
-
 @pytest.mark.parametrize("name", ["one_minus_p", "nll", "wrong", "entropy"])
 @pytest.mark.parametrize("low", [False, True])
 def test_looking_at_a_step_changes_no_gradient(name: Any, low: bool) -> None:  # noqa: FBT001
@@ -107,7 +104,7 @@ def test_looking_at_a_step_changes_no_gradient(name: Any, low: bool) -> None:  #
 
     batch = replace(batch, read_M=read_M, target_M=batch.ids_T[read_M])
 
-    def gradients(watch: Watched | None) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    def gradients(watch: Measures | None) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
         objective = Objective(network, (Hard(),))
         if watch is not None:
             objective.watches["it"] = watch
@@ -121,7 +118,7 @@ def test_looking_at_a_step_changes_no_gradient(name: Any, low: bool) -> None:  #
         return [one.grad.clone() for one in network.parameters() if one.grad is not None], watched
 
     plain, _ = gradients(None)
-    looked, watched = gradients(lambda seen: measure(name, seen.nll_M, seen.correct_M, seen.said.logits_MV))
+    looked, watched = gradients(Measures(name))
     assert len(plain) == len(looked) > 5
     assert all(torch.equal(one, two) for one, two in zip(plain, looked, strict=True))
     assert watched["it"].shape == (19,)
@@ -135,8 +132,9 @@ def test_a_statistic_is_what_it_is_called() -> None:
     p = torch.softmax(logits, -1)
     right = p[torch.arange(7), target]
     nll, correct = -right.log(), p.argmax(-1) == target
-    found = {name: measure(name, nll, correct, lambda: logits) for name in ("one_minus_p", "nll", "wrong", "entropy")}
+    entropy = torch.distributions.Categorical(logits=logits).entropy()
+    found = {name: measure(name, nll, correct, entropy) for name in ("one_minus_p", "nll", "wrong", "entropy")}
     torch.testing.assert_close(found["one_minus_p"], 1 - right)
     torch.testing.assert_close(found["nll"], -right.log())
     torch.testing.assert_close(found["wrong"], (~correct).float())
-    torch.testing.assert_close(found["entropy"], torch.distributions.Categorical(logits=logits).entropy())
+    torch.testing.assert_close(found["entropy"], entropy)

@@ -1,10 +1,9 @@
 """What is measured of a prediction, kept apart from what a policy makes of it.
 
-Shape letters: M places where something is predicted, V vocabulary.
+Shape letter: M places where something is predicted.
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -16,18 +15,21 @@ token is likelier. entropy: of the prediction (nats). progress: how much the nll
 the nll lies above a reference's."""
 
 IN_NATS = frozenset({"nll", "entropy", "progress", "excess"})
-Logits = Callable[[], Tensor]
 
 
-def measure(name: StatisticName, nll_M: Tensor, correct_M: Tensor, logits_MV: Logits) -> Tensor:
-    """The statistic at each place, float32, on the device, without gradients; logits are asked for by entropy only."""
+def measure(name: StatisticName, nll_M: Tensor, correct_M: Tensor, entropy_M: Tensor | None = None) -> Tensor:
+    """The statistic at each place, float32, on the device, without gradients, from what the loss was made of.
+
+    `entropy_M` is needed by entropy only.
+    """
     if name == "one_minus_p":
         return -torch.expm1(-nll_M.detach().float())
     if name == "wrong":
         return (~correct_M).float()
     if name == "entropy":
-        log_p_MV = torch.log_softmax(logits_MV().detach().float(), dim=-1)
-        return -(log_p_MV.exp() * log_p_MV).sum(-1)
+        if entropy_M is None:
+            raise ValueError("the statistic entropy needs a watch that wants it")
+        return entropy_M.detach().float()
     return nll_M.detach().float()
 
 

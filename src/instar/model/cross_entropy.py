@@ -22,6 +22,8 @@ class Scores:
     """Negative log likelihood, float32, in nats; gradients flow through it."""
     correct_M: Tensor
     """True where no answer is more likely than the target; carries no gradient."""
+    entropy_M: Tensor | None = None
+    """Entropy of the answers, float32, in nats, where it was asked for; carries no gradient."""
 
 
 def chunk_size(vocab_size: int) -> int:
@@ -29,8 +31,12 @@ def chunk_size(vocab_size: int) -> int:
     return max(32, MAX_LOGITS // vocab_size // 32 * 32)
 
 
-def linear_cross_entropy(hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_M: Tensor) -> Scores:
+def linear_cross_entropy(
+    hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_M: Tensor, *, with_entropy: bool = False
+) -> Scores:
     """Scores of `hidden @ weight.T + bias` against the targets; gradients as from the whole logits.
+
+    The entropy comes from the chances that the loss needs anyway: there is no second product.
 
     Products run in autocast's type where that is on; softmax and sums in float32.
     """
@@ -42,20 +48,26 @@ def linear_cross_entropy(hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | 
     if not torch.is_grad_enabled():  # autograd functions are told of gradients that nobody will ask for
         hidden_MH, weight_VH = hidden_MH.detach(), weight_VH.detach()
         bias_V = None if bias_V is None else bias_V.detach()
-    nll_M, correct_M = _LinearCrossEntropy.apply(hidden_MH, weight_VH, bias_V, target_M)
-    return Scores(nll_M, correct_M)
+    nll_M, correct_M, entropy_M = _LinearCrossEntropy.apply(hidden_MH, weight_VH, bias_V, target_M, with_entropy)
+    return Scores(nll_M, correct_M, entropy_M if with_entropy else None)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     """Keeps the gradient of the logits where they fit one chunk; else makes the three gradients in the forward pass."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_M: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(  # noqa: PLR0917 (autograd passes values by place)
+        ctx: Any,
+        hidden_MH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        target_M: Tensor,
+        with_entropy: bool,  # noqa: FBT001
+    ) -> tuple[Tensor, Tensor, Tensor]:
         nll_M = torch.empty(len(target_M), device=hidden_MH.device)
         correct_M = torch.empty(len(target_M), dtype=torch.bool, device=hidden_MH.device)
-        inputs, scores = (hidden_MH, weight_VH, bias_V, target_M), (nll_M, correct_M)
+        entropy_M = torch.empty(len(target_M) if with_entropy else 0, device=hidden_MH.device)
+        inputs, scores = (hidden_MH, weight_VH, bias_V, target_M), (nll_M, correct_M, entropy_M)
         wanted = any(ctx.needs_input_grad[:3])
         ctx.dlogits_MV = ctx.made = None
         with torch.autocast(hidden_MH.device.type, enabled=False):
@@ -64,8 +76,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             else:
                 ctx.made = _sweep(ctx, inputs, scores, wanted, None)
         ctx.save_for_backward(*inputs)
-        ctx.mark_non_differentiable(correct_M)
-        return nll_M, correct_M
+        ctx.mark_non_differentiable(correct_M, entropy_M)
+        return nll_M, correct_M, entropy_M
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -73,20 +85,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_M = upstream[0]
         with torch.autocast(inputs[0].device.type, enabled=False):
             if ctx.dlogits_MV is not None:
-                return (*_products(ctx, inputs, ctx.dlogits_MV, grad_M), None)
+                return (*_products(ctx, inputs, ctx.dlogits_MV, grad_M), None, None)
             made, ctx.made = ctx.made, None  # given away: whoever goes backward again makes them again
             if made is not None and (grad_M.numel() == 0 or grad_M.stride(0) == 0):  # one factor, as after nll.sum()
                 factor = grad_M.reshape(-1)[0] if grad_M.numel() else grad_M.new_ones(())
                 grads = [None if grad is None else grad.mul_(factor.to(grad.dtype)) for grad in made]
             else:
                 grads = _sweep(ctx, inputs, None, True, grad_M)
-        return (*grads, None)
+        return (*grads, None, None)
 
 
 def _chances(
-    hidden_CH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_C: Tensor, into: tuple[Tensor, Tensor] | None
+    hidden_CH: Tensor,
+    weight_VH: Tensor,
+    bias_V: Tensor | None,
+    target_C: Tensor,
+    into: tuple[Tensor, Tensor, Tensor] | None,
 ) -> Tensor:
-    """Softmax of a chunk's logits, float32 (C, V); fills `into` with nll and correctness."""
+    """Softmax of a chunk's logits, float32 (C, V); fills `into` with nll, correctness and, if it has room, entropy."""
     logits_CV = F.linear(hidden_CH, weight_VH, bias_V).float()
     if into is None:
         return torch.softmax(logits_CV, 1, out=logits_CV)
@@ -97,6 +113,8 @@ def _chances(
     # The likeliest answer has the chance 1 / sum(exp(logit - top)), which gives the log of the sum exactly.
     torch.sub(top_C1 - chances_CV.amax(1, keepdim=True).log(), chosen_C1, out=into[0][:, None])
     torch.eq(chosen_C1, top_C1, out=into[1][:, None])
+    if len(into[2]):
+        torch.sum(torch.special.entr(chances_CV), 1, out=into[2])
     return chances_CV
 
 
@@ -122,11 +140,11 @@ def _products(
 def _sweep(
     ctx: Any,
     inputs: tuple[Tensor, Tensor, Tensor | None, Tensor],
-    into: tuple[Tensor, Tensor] | None,
+    into: tuple[Tensor, Tensor, Tensor] | None,
     wanted: bool,  # noqa: FBT001
     grad_M: Tensor | None,
 ) -> list[Tensor | None]:
-    """Go through the chunks; fill `into` with nll and correctness, and return the three gradients if wanted."""
+    """Go through the chunks; fill `into` with scores, and return the three gradients if wanted."""
     hidden_MH, weight_VH, bias_V, target_M = inputs
     needs = [wanted and needed for needed in ctx.needs_input_grad[:3]]
     dhidden_MH = torch.empty_like(hidden_MH) if needs[0] else None
@@ -135,7 +153,7 @@ def _sweep(
     for start in range(0, len(target_M), chunk_size(len(weight_VH))):
         part = slice(start, start + chunk_size(len(weight_VH)))
         hidden_CH, target_C = hidden_MH[part], target_M[part]
-        scores = None if into is None else (into[0][part], into[1][part])
+        scores = None if into is None else (into[0][part], into[1][part], into[2][part])
         chances_CV = _chances(hidden_CH, weight_VH, bias_V, target_C, scores)
         if not wanted:
             continue

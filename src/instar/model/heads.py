@@ -23,8 +23,8 @@ class OutputHead(Protocol):
         """What the model says at each place, (M, V)."""
         ...
 
-    def cross_entropy(self, hidden_MH: Tensor, target_M: Tensor) -> Scores:
-        """How well it says the targets."""
+    def cross_entropy(self, hidden_MH: Tensor, target_M: Tensor, *, with_entropy: bool = False) -> Scores:
+        """How well it says the targets, and how sure it is."""
         ...
 
 
@@ -39,9 +39,9 @@ class LanguageHead:
         logits_MV: Tensor = self.projection(self.transform(hidden_MH))
         return logits_MV
 
-    def cross_entropy(self, hidden_MH: Tensor, target_M: Tensor) -> Scores:
-        bias_V = self.projection.bias
-        return linear_cross_entropy(self.transform(hidden_MH), self.projection.weight, bias_V, target_M)
+    def cross_entropy(self, hidden_MH: Tensor, target_M: Tensor, *, with_entropy: bool = False) -> Scores:
+        bias_V, weight_VH = self.projection.bias, self.projection.weight
+        return linear_cross_entropy(self.transform(hidden_MH), weight_VH, bias_V, target_M, with_entropy=with_entropy)
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,16 @@ class PlainHead:
     def logits(self, hidden_MH: Tensor) -> Tensor:
         return self.function(hidden_MH)
 
-    def cross_entropy(self, hidden_MH: Tensor, target_M: Tensor) -> Scores:
-        return dense_cross_entropy(self.function(hidden_MH), target_M)
+    def cross_entropy(self, hidden_MH: Tensor, target_M: Tensor, *, with_entropy: bool = False) -> Scores:
+        return dense_cross_entropy(self.function(hidden_MH), target_M, with_entropy=with_entropy)
 
 
-def dense_cross_entropy(logits_MV: Tensor, target_M: Tensor) -> Scores:
+def dense_cross_entropy(logits_MV: Tensor, target_M: Tensor, *, with_entropy: bool = False) -> Scores:
     """Scores of logits that exist already."""
     nll_M = F.cross_entropy(logits_MV.float(), target_M, reduction="none")
-    return Scores(nll_M, logits_MV.detach().argmax(1) == target_M)
+    known_MV = logits_MV.detach()
+    entropy_M = torch.special.entr(known_MV.float().softmax(1)).sum(1) if with_entropy else None
+    return Scores(nll_M, known_MV.argmax(1) == target_M, entropy_M)
 
 
 def _identity(hidden_MH: Tensor) -> Tensor:

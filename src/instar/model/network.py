@@ -70,6 +70,9 @@ class LoadReport:
 class Forward:
     """What a network says at the M places that are read (at the D documents, for a classifier)."""
 
+    with_entropy = False
+    """Whether cross entropies come with entropies; to be set before one is asked for."""
+
     def __init__(self, hidden: Mapping[int, Tensor], head: OutputHead) -> None:
         self._hidden = hidden
         self._head = head
@@ -84,7 +87,7 @@ class Forward:
 
     def cross_entropy(self, target_M: Tensor, layer: int = -1) -> Scores:
         """How well the targets are said; for a language head, by chunks."""
-        return self._head.cross_entropy(self._hidden[layer], target_M)
+        return self._head.cross_entropy(self._hidden[layer], target_M, with_entropy=self.with_entropy)
 
 
 class DenseForward(Forward):
@@ -100,7 +103,7 @@ class DenseForward(Forward):
         return self._logits_MV if layer == -1 else self.hidden_MH(layer)
 
     def cross_entropy(self, target_M: Tensor, layer: int = -1) -> Scores:
-        return dense_cross_entropy(self.logits_MV(layer), target_M)
+        return dense_cross_entropy(self.logits_MV(layer), target_M, with_entropy=self.with_entropy)
 
 
 class Network(nn.Module):

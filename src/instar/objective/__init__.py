@@ -2,7 +2,8 @@
 
 from instar.objective.base import Objective, Outcome, Seen, Watch
 from instar.objective.hard import Hard, Judged, judge
+from instar.objective.watch import Figure, TrainMetric
 
 Term = Hard
 
-__all__ = ["Hard", "Judged", "Objective", "Outcome", "Seen", "Term", "Watch", "judge"]
+__all__ = ["Figure", "Hard", "Judged", "Objective", "Outcome", "Seen", "Term", "TrainMetric", "Watch", "judge"]

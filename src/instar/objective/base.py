@@ -30,6 +30,8 @@ class Outcome:
     """Negative log likelihood of each target, without gradient, of a term that has it."""
     correct_M: Tensor | None = None
     """Whether the first choice meets each target."""
+    entropy_M: Tensor | None = None
+    """Entropy of the prediction at each place, where a watch wants it."""
     watched: Mapping[str, Tensor] = field(default_factory=dict)
     """What was asked of this forward pass, by name: a number for each place."""
 
@@ -42,10 +44,17 @@ class Seen:
     batch: Batch
     nll_M: Tensor
     correct_M: Tensor
+    entropy_M: Tensor | None
+    """Nats; there if a watch wants it."""
 
 
 class Watch(Protocol):
     """Looks at what a training step has computed: without gradients, the same batch, nothing computed twice."""
+
+    @property
+    def wants_entropy(self) -> bool:
+        """Whether the pass that makes the loss is to give the entropy too; `seen.said` need not be asked for logits."""
+        ...
 
     def __call__(self, seen: Seen) -> Tensor:
         """A number for each place that is read."""
@@ -79,6 +88,7 @@ class Objective(nn.Module):
         if batch.target_M is None:
             raise ValueError("a task must prepare a batch before its loss can be computed")
         said = self.network(batch)
+        said.with_entropy = any(watch.wants_entropy for watch in self.watches.values())
         if batch.num_targets == 0:  # a rank that has no document of a step takes part, with nothing
             nothing = said.logits_MV()[:0].sum()
             return Outcome(nothing, torch.zeros_like(nothing, requires_grad=False))
@@ -90,5 +100,5 @@ class Objective(nn.Module):
     def _watched(self, said: Forward, batch: Batch, first: Outcome) -> dict[str, Tensor]:
         if first.nll_M is None or first.correct_M is None:
             return {}
-        seen = Seen(said, batch, first.nll_M, first.correct_M)
+        seen = Seen(said, batch, first.nll_M, first.correct_M, first.entropy_M)
         return {name: watch(seen) for name, watch in self.watches.items()}

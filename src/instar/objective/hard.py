@@ -24,6 +24,8 @@ class Judged:
     """Negative log likelihood, or squared error; float32, carries the gradient."""
     correct_M: Tensor
     """True where the first choice is right; always False for numbers."""
+    entropy_M: Tensor | None = None
+    """Entropy of the answers in nats, of classes only, where `said` was asked for it; no gradient."""
 
 
 def judge(said: Forward, target_M: Tensor) -> Judged:
@@ -34,7 +36,7 @@ def judge(said: Forward, target_M: Tensor) -> Judged:
     """
     if not target_M.is_floating_point():
         scores = said.cross_entropy(target_M)
-        return Judged(scores.nll_M, scores.correct_M)
+        return Judged(scores.nll_M, scores.correct_M, scores.entropy_M)
     logits_MC = said.logits_MV().float()
     if target_M.ndim == 1:
         return Judged((logits_MC[:, 0] - target_M) ** 2, torch.zeros_like(target_M, dtype=torch.bool))
@@ -54,4 +56,4 @@ class Hard(Config):
         judged = judge(said, target_M)
         total = judged.loss_M.sum() if weight_M is None else (judged.loss_M * weight_M).sum()
         correct_M = judged.correct_M.detach()
-        return Outcome(total, correct_M.sum(), judged.loss_M.detach(), correct_M)
+        return Outcome(total, correct_M.sum(), judged.loss_M.detach(), correct_M, entropy_M=judged.entropy_M)

@@ -15,7 +15,7 @@ from instar.data.source import ColumnSource
 from instar.data.tokenizer import TokenizerConfig
 from instar.metric import score_names
 from instar.model.config import FromFolder, ModelConfig
-from instar.objective import Hard, Term
+from instar.objective import Hard, Term, TrainMetric
 from instar.optim import AdamW, Optimizer
 from instar.optim.schedule import SPELLINGS, Continued, Rewarm, Schedule, WarmupStableDecay
 from instar.task import Task
@@ -67,6 +67,8 @@ class TrainConfig(Config):
     """torch.compile; worth its start-up on a GPU, not on a CPU."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between two lines of figures."""
+    metrics: tuple[TrainMetric, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Figures of the training step beside loss and accuracy, from its own forward pass: p_true, entropy."""
     eval_every: Interval | None = None
     """How often held-out data are scored; null: at the end only."""
     sample_every: Interval | None = None
@@ -174,6 +176,8 @@ class RunConfig(Config):
 
     def _unwatchable(self) -> Iterator[str]:
         train, source = self.train, self.data.train
+        if train.metrics and self.task.kind == "classify":
+            yield f"train.metrics: are of tokens; the task classify has none; got {', '.join(train.metrics)}"
         known = score_names(self.task.kind, source.label_kind if isinstance(source, ColumnSource) else "class")
         watched = {"train.best_metric": train.best_metric}
         if train.early_stopping is not None:

@@ -32,7 +32,7 @@ from instar.run.config import RunConfig
 from instar.run.corpus import Corpus
 from instar.task.mlm import MaskedLM, MaskedLMTask
 from instar.trainer import Runtime, TrainState
-from instar.trainer.callbacks.chances import WATCHED, Chances, watch_for
+from instar.trainer.callbacks.chances import WATCHED, Chances, Measures
 
 STORE = "masking"
 """The store's folder in a run folder."""
@@ -98,7 +98,7 @@ def learning(
     callback.kept = lambda: _kept(folder)
     for module in state.module.modules():
         if isinstance(module, Objective):
-            module.watches[WATCHED] = watch_for(memory)
+            module.watches[WATCHED] = Measures(memory.statistic)
     return Learning(samples, callback)
 
 

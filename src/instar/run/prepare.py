@@ -21,6 +21,7 @@ from instar.inference.evaluate import Evaluator
 from instar.inference.preview import Preview
 from instar.model.config import FromFolder
 from instar.model.speed import use_fast_cpu
+from instar.objective import Figure, Objective
 from instar.run.begin import go_on_from_past
 from instar.run.build import make_network, make_state, train_used_rows_only
 from instar.run.capped import capped
@@ -85,8 +86,9 @@ def prepare(
     for line in (*left_out(corpus, splits), *capped(config, splits.train, state.totals)):
         tell(line)
     learns = learning(config, folder, corpus, splits.train, state=state, runtime=runtime, tell=tell)
+    log = make_log(config, folder, corpus, state, runtime)
     parts = Parts(
-        config=config, folder=folder, corpus=corpus, splits=splits, state=state, runtime=runtime, learns=learns
+        config=config, folder=folder, corpus=corpus, splits=splits, state=state, runtime=runtime, learns=learns, log=log
     )
     callbacks = parts.callbacks(console, extra)
     if splits.evaluation is None and config.train.eval_every is not None:
@@ -95,7 +97,7 @@ def prepare(
         parts.snapshot(callbacks).restore(start)
     steps = PackedSteps(
         stream=make_stream(config, splits.train, learns.samples),
-        seen=learns.seen,
+        seen=tuple(told for told in (learns.seen, log.seen if log.watched else None) if told is not None),
         runtime=runtime,
         micro_tokens=config.train.micro_tokens,
         ahead=config.train.prefetch,
@@ -120,6 +122,16 @@ def make_stream(config: RunConfig, train: Samples, told: SampleSet | None = None
     )
 
 
+def make_log(config: RunConfig, folder: RunFolder, corpus: Corpus, state: TrainState, runtime: Runtime) -> Log:
+    """The log of training figures, with what it asks of every forward pass."""
+    train = config.train
+    for module in state.module.modules():
+        if isinstance(module, Objective):
+            module.watches |= {name: Figure(name) for name in train.metrics}
+    counts_correct = corpus.labels.kind != "number"
+    return Log(folder.metrics, train.log_every, runtime, counts_correct=counts_correct, watched=train.metrics)
+
+
 def set_up_cpu(config: RunConfig, runtime: Runtime) -> None:
     """Threads as the run asks, and what makes a CPU fast."""
     if config.train.threads is not None:
@@ -139,6 +151,7 @@ class Parts:
     state: TrainState
     runtime: Runtime
     learns: Learning
+    log: Log
 
     def callbacks(self, console: Console, extra: Sequence[Callback]) -> Callbacks:
         """The run's callbacks in the order that events reach them."""
@@ -161,7 +174,7 @@ class Parts:
             Signals(runtime),
             Control(self.folder, checkpoint.ask, runtime),
             NonFinite(train.on_non_finite, runtime),
-            Log(self.folder.metrics, train.log_every, runtime, counts_correct=self.corpus.labels.kind != "number"),
+            self.log,
             *self.learns.callbacks,
             *([Untouched()] if train.frozen else []),
         ]

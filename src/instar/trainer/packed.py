@@ -25,8 +25,8 @@ class PackedSteps:
     """Tokens that go through the network at once; None: the whole step. Cannot change the curve."""
     ahead: int = 0
     """Steps that are gathered early."""
-    seen: Callable[[Mapping[str, Tensor]], None] | None = None
-    """Hears what was watched in the forward pass of each piece, in order; tensors are on the device."""
+    seen: Sequence[Callable[[Mapping[str, Tensor]], None]] = ()
+    """Hear what was watched in the forward pass of each piece, in order; tensors are on the device."""
 
     def passes(self, state: TrainState) -> Generator[Iterator[Batch], None, None]:
         """One pass: the stream itself knows where an epoch ends."""
@@ -49,8 +49,8 @@ class PackedSteps:
         # Shares of the data average their gradients; times their number that is the sum.
         share = outcome.total * (self.runtime.data_size / batch.num_targets)
         state.scaler.scale(share).backward()
-        if self.seen is not None:
-            self.seen(outcome.watched)
+        for told in self.seen:
+            told(outcome.watched)
         return outcome.total.detach(), outcome.correct
 
     def cut_smaller(self, error: BaseException) -> bool:  # noqa: ARG002

@@ -5,6 +5,7 @@ Shape letter: M places that a step predicts.
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from torch import Tensor
 from instar.core.errors import InstarError
 from instar.masking.base import Chosen
 from instar.masking.memory import Memory, Share, StoreMemory
-from instar.masking.statistic import measure
+from instar.masking.statistic import StatisticName, measure
 from instar.masking.writer import Writer
-from instar.objective import Seen, Watch
+from instar.objective import Seen
 from instar.task.mlm import MaskedLMTask
 from instar.trainer.callback import Callback
 from instar.trainer.callbacks.lines import Lines
@@ -30,13 +31,18 @@ FOLD_BYTES = 64 << 20
 """The journal is folded into the plane when so much of it is no longer needed for going back."""
 
 
-def watch_for(memory: Memory) -> Watch:
-    """What a memory asks of each forward pass."""
+@dataclass(frozen=True)
+class Measures:
+    """What a policy that learns asks of each forward pass."""
 
-    def watch(seen: Seen) -> Tensor:
-        return measure(memory.statistic, seen.nll_M, seen.correct_M, seen.said.logits_MV)
+    statistic: StatisticName
 
-    return watch
+    @property
+    def wants_entropy(self) -> bool:
+        return self.statistic == "entropy"
+
+    def __call__(self, seen: Seen) -> Tensor:
+        return measure(self.statistic, seen.nll_M, seen.correct_M, seen.entropy_M)
 
 
 class Chances(Callback):

@@ -1,7 +1,7 @@
 """Training figures, as lines of metrics.jsonl."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,17 @@ class Log(Callback):
     a run that is asked to leave writes no line that an uninterrupted one does not.
     """
 
-    def __init__(self, path: Path, every: int, runtime: Runtime, *, counts_correct: bool) -> None:
+    def __init__(
+        self, path: Path, every: int, runtime: Runtime, *, counts_correct: bool, watched: Sequence[str] = ()
+    ) -> None:
+        """`watched` names what `seen` is told of each target; its mean stands in each line."""
+        self.watched = tuple(watched)
         self.lines = Lines(path)
         self.every = every
         self.runtime = runtime
         self.counts_correct = counts_correct
         self.seconds = 0.0
-        self._sums = torch.zeros(2, dtype=torch.float64)
+        self._sums = torch.zeros(2 + len(self.watched), dtype=torch.float64)
         self._targets = self._tokens = 0
         self._resumed_at = self._last = 0.0
 
@@ -38,8 +42,14 @@ class Log(Callback):
         self._sums = self._sums.to(self.runtime.device)
         self._last = self._resumed_at = time.monotonic()
 
+    def seen(self, watched: Mapping[str, Tensor]) -> None:
+        """Add what the forward pass of a piece showed; a rank without targets shows nothing."""
+        for number, name in enumerate(self.watched, start=2):
+            if name in watched:
+                self._sums[number] += watched[name].double().sum()
+
     def step_ended(self, state: TrainState, result: StepResult) -> None:
-        self._sums += torch.stack([result.total, result.correct]).double()
+        self._sums[:2] += torch.stack([result.total, result.correct]).double()
         self._targets += result.num_targets
         self._tokens += result.num_tokens
         if state.step % self.every == 0 or state.is_spent():
@@ -64,11 +74,12 @@ class Log(Callback):
         self._targets, self._tokens = state["targets"], state["tokens"]
 
     def _write_training(self, state: TrainState, result: StepResult) -> None:
-        total, correct = self._summed()
+        total, correct, *others = self._summed()
         now = time.monotonic()
         record = self._place(state) | {"split": "train", "loss": total / self._targets}
         if self.counts_correct:
             record["accuracy"] = correct / self._targets
+        record |= {name: sum_ / self._targets for name, sum_ in zip(self.watched, others, strict=True)}
         record |= {
             "lr": result.lr,
             "grad_norm": float(result.grad_norm),

@@ -1,0 +1,78 @@
+"""Figures of training come from its own forward pass: same batch, no gradient, and no product is made twice."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from instar.masking.statistic import StatisticName
+from instar.model import cross_entropy
+from instar.objective import Figure, Hard, Objective
+from instar.trainer.callbacks.chances import Measures
+from tests.model.helpers import network, prepared
+
+EVERY: dict[str, Any] = {"p_true": Figure("p_true"), "entropy": Figure("entropy")}
+NAMES: tuple[StatisticName, ...] = ("one_minus_p", "nll", "wrong", "entropy", "progress", "excess")
+EVERY |= {f"masking {name}": Measures(name) for name in NAMES}
+
+
+def trained(family: str, watches: dict[str, Any]) -> tuple[int, list[torch.Tensor], Any, Any]:
+    """(operations of a step, gradients, what was seen, logits)."""
+    ready, built = prepared("masked_lm"), network(family)
+    built.eval()
+    objective = Objective(built, [Hard()])
+    objective.watches |= watches
+    with FlopCounterMode(display=False) as counted:
+        outcome = objective(ready)
+        outcome.total.backward()
+    gradients = [one.grad.clone() for one in built.parameters() if one.grad is not None]
+    with torch.no_grad():
+        logits_MV = built(ready).logits_MV()
+    return counted.get_total_flops(), gradients, outcome, (logits_MV, ready.target_M)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_all_figures_cost_no_product_and_change_no_gradient(
+    family: str,
+    chunked: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if chunked:
+        monkeypatch.setattr(cross_entropy, "MAX_LOGITS", 1)  # 32 places a chunk
+    flops, gradients, _, _ = trained(family, {})
+    watched_flops, watched_gradients, outcome, (logits_MV, target_M) = trained(family, EVERY)
+    assert watched_flops == flops > 0
+    assert len(gradients) > 5
+    assert all(torch.equal(one, two) for one, two in zip(gradients, watched_gradients, strict=True))
+    assert set(outcome.watched) == set(EVERY)
+    said = torch.distributions.Categorical(logits=logits_MV.double())
+    right_M = said.probs.gather(1, target_M[:, None])[:, 0].float()
+    for name, wanted_M in (
+        ("p_true", right_M),
+        ("masking one_minus_p", 1 - right_M),
+        ("entropy", said.entropy().float()),
+        ("masking entropy", said.entropy().float()),
+    ):
+        torch.testing.assert_close(outcome.watched[name], wanted_M, rtol=1e-4, atol=1e-5)
+        assert not outcome.watched[name].requires_grad
+
+
+def test_entropy_is_made_only_where_somebody_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    made = torch.special.entr
+    monkeypatch.setattr(torch.special, "entr", lambda given: asked.append(len(given)) or made(given))
+    trained("bert", {"p_true": Figure("p_true")})
+    assert not asked
+    trained("bert", {"entropy": Figure("entropy")})
+    assert asked
+
+
+def test_a_head_that_is_not_known_gives_its_entropy_too() -> None:
+    logits_MV, target_M = torch.randn(5, 7, requires_grad=True), torch.arange(5)
+    from instar.model.heads import dense_cross_entropy
+
+    scores = dense_cross_entropy(logits_MV, target_M, with_entropy=True)
+    torch.testing.assert_close(scores.entropy_M, torch.distributions.Categorical(logits=logits_MV.detach()).entropy())
+    assert dense_cross_entropy(logits_MV, target_M).entropy_M is None
