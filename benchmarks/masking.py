@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,6 +65,7 @@ CONTROLS = {
     "bernoulli, as it began": "uniform 30 %",
 }
 """What an arm is to be compared with, besides uniform masking at 15 %: the same budget without its values."""
+COST_ROUNDS, COST_STEPS = 7, 24
 QUICK_ARMS = (CONTROL, "adaptive, one_minus_p")
 
 
@@ -73,8 +75,8 @@ def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     if not options.table:
         _run_all(options)
-    found = read_results(options.output)
-    told = list(tell(found, QUICK_ARMS if options.quick else None))
+        _time_all(options)
+    told = list(tell(options.output, _arms(options)))
     print("\n".join(told))
     if not options.quick and options.corpus is None:
         write(told)
@@ -96,37 +98,72 @@ def _options() -> argparse.Namespace:
 def _run_all(options: argparse.Namespace) -> None:
     import torch
 
-    from benchmarks.masking_runs import ARMS, Plan, run_arm
+    from benchmarks.masking_runs import run_arm
 
     torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
-    corpora = options.corpus or CORPORA
-    lines = options.output / f"results-{'-'.join(corpora)}.jsonl"
-    arms = QUICK_ARMS if options.quick else tuple(ARMS)
-    done = {(run["corpus"], run["arm"], run["seed"]) for run in read_results(options.output)}
-    if lines.is_file():
-        text = lines.read_text(encoding="utf-8")
-        lines.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")  # a torn last line is no run
-    is_warm = False
-    for corpus_name, seed in _pairs(options):
-        sizes = QUICK_SIZES if options.quick else SIZES
-        place = options.output / "data" / f"{corpus_name}-{seed}"
-        corpus = make_corpus(corpus_name, seed, sizes[corpus_name], place)
-        plan = Plan(model=NETWORK, batch_tokens=1024, **PLANS[corpus_name])
-        if options.quick:
-            shifted = 4 if plan.shifted_steps else 0
-            plan = replace(plan, steps=6, shifted_steps=shifted, evaluations=3, shifted_evaluations=2)
+    lines = _lines(options, "results")
+    arms = _arms(options)
+    done = {(run["corpus"], run["arm"], run["seed"]) for run in read_lines(options.output, "results")}
+    for name, seed in _pairs(options):
+        corpus, plan, place = _prepared(options, name, seed)
         # Who comes first changes from seed to seed, so that a machine that gets slower favours nobody.
         for arm in [*arms[seed % len(arms) :], *arms[: seed % len(arms)]]:
-            if (corpus_name, arm, seed) in done:
+            if (name, arm, seed) in done:
                 continue
-            if not is_warm:  # a process's first steps are slower than the others
-                run_arm(arm, corpus, replace(plan, steps=4, shifted_steps=0, evaluations=1), seed, place / "run")
-                is_warm = True
-            found = {"corpus": corpus_name, **run_arm(arm, corpus, plan, seed, place / "run")}
-            with lines.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(found) + "\n")
-            print(f"{corpus_name}, seed {seed}, {arm}: {found['curve'][-1]['loss']:.3f}", flush=True)
+            found = {"corpus": name, **run_arm(arm, corpus, plan, seed, place / "run")}
+            _append(lines, found)
+            print(f"{name}, seed {seed}, {arm}: {found['curve'][-1]['loss']:.3f}", flush=True)
+
+
+def _time_all(options: argparse.Namespace) -> None:
+    """CPU time of a step, in short runs of all arms in turn: in long ones a busy machine favours some."""
+    from benchmarks.masking_runs import run_arm
+
+    lines = _lines(options, "costs")
+    rounds, steps = (1, 4) if options.quick else (COST_ROUNDS, COST_STEPS)
+    done = {line["corpus"] for line in read_lines(options.output, "costs") if line["round"] == rounds}
+    for name in [name for name in options.corpus or CORPORA if name not in done]:
+        corpus, plan, place = _prepared(options, name, 0)
+        short = replace(plan, steps=steps, shifted_steps=0, evaluations=1)
+        for number in range(rounds + 1):
+            for arm in _arms(options):
+                seconds = run_arm(arm, corpus, short, 0, place / "run")["cpu_seconds"] / steps
+                if number:  # a process's first steps are slower than the others
+                    _append(lines, {"corpus": name, "arm": arm, "round": number, "seconds": seconds})
+
+
+def _arms(options: argparse.Namespace) -> tuple[str, ...]:
+    from benchmarks.masking_runs import ARMS
+
+    return QUICK_ARMS if options.quick else tuple(ARMS)
+
+
+def _prepared(options: argparse.Namespace, name: str, seed: int) -> tuple[Any, Any, Path]:
+    """(corpus, plan of its runs, their folder)."""
+    from benchmarks.masking_runs import Plan
+
+    place = options.output / "data" / f"{name}-{seed}"
+    corpus = make_corpus(name, seed, (QUICK_SIZES if options.quick else SIZES)[name], place)
+    plan = Plan(model=NETWORK, batch_tokens=1024, **PLANS[name])
+    if options.quick:
+        shifted = 4 if plan.shifted_steps else 0
+        plan = replace(plan, steps=6, shifted_steps=shifted, evaluations=3, shifted_evaluations=2)
+    return corpus, plan, place
+
+
+def _lines(options: argparse.Namespace, kind: str) -> Path:
+    """The file that this process appends to; a torn last line of an earlier one is taken off."""
+    path: Path = options.output / f"{kind}-{'-'.join(options.corpus or CORPORA)}.jsonl"
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+    return path
+
+
+def _append(path: Path, found: Mapping[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(found) + "\n")
 
 
 def _pairs(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
@@ -135,26 +172,33 @@ def _pairs(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
     yield from ((corpus, seed) for seed in range(seeds) for corpus in (options.corpus or CORPORA))
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """All runs of all processes that are done; a torn last line is no run."""
+def read_lines(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """What all processes wrote: results (runs that are done) or costs; a torn last line is none."""
     found: list[dict[str, Any]] = []
-    for path in sorted(folder.glob("results*.jsonl")):
+    for path in sorted(folder.glob(f"{kind}*.jsonl")):
         whole = path.read_text(encoding="utf-8").split("\n")[:-1]
         found += [json.loads(line) for line in whole]
     return found
 
 
-def tell(found: Sequence[Mapping[str, Any]], arms: Sequence[str] | None = None) -> Iterator[str]:
-    """The tables, and for each of them in words where masking that follows the model helped and where it did not."""
-    from benchmarks.masking_runs import ARMS
+def costs_of(lines: Sequence[Mapping[str, Any]], corpus: str, arms: Sequence[str]) -> dict[str, float]:
+    """CPU seconds of a step of each arm: the median of the rounds; all alike where nothing was timed."""
+    seconds = {
+        arm: [line["seconds"] for line in lines if (line["corpus"], line["arm"]) == (corpus, arm)] for arm in arms
+    }
+    return {arm: median(found) for arm, found in seconds.items()} if all(seconds.values()) else dict.fromkeys(arms, 1.0)
 
-    arms = tuple(ARMS) if arms is None else arms
+
+def tell(folder: Path, arms: Sequence[str]) -> Iterator[str]:
+    """The tables, and for each of them in words where masking that follows the model helped and where it did not."""
+    costs = read_lines(folder, "costs")
+    found = read_lines(folder, "results")
     for corpus in CORPORA:
         runs = {(run["arm"], run["seed"]): run for run in found if run["corpus"] == corpus}
         seeds = complete_seeds(runs, arms)
         if not seeds:
             continue
-        rows = rows_of(corpus, runs, arms)
+        rows = rows_of(corpus, runs, arms, costs_of(costs, corpus, arms))
         last = runs[CONTROL, seeds[0]]["curve"][-1]
         yield from (f"### {corpus}: {len(seeds)} seeds, {last['step']} steps, {last['tokens']:,} tokens", "")
         yield from table_of(corpus, rows)

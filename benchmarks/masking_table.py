@@ -53,9 +53,10 @@ class Interval:
         return f"**{text}**" if self.is_clear else text
 
 
-def at_seconds(curve: Sequence[Mapping[str, Any]], seconds: float) -> float:
-    """Held-out loss after so many CPU seconds, on the line between the two nearest looks."""
-    return float(np.interp(seconds, [look["cpu"] for look in curve], [look["loss"] for look in curve]))
+def at_share(curve: Sequence[Mapping[str, Any]], share: float) -> float:
+    """Held-out loss after a share of the steps, on the line between the two nearest looks."""
+    steps = [look["step"] for look in curve]
+    return float(np.interp(share * steps[-1], steps, [look["loss"] for look in curve]))
 
 
 def group_loss(look: Mapping[str, Any], classes: Sequence[int]) -> float:
@@ -95,18 +96,24 @@ def complete_seeds(runs: Runs, arms: Sequence[str]) -> list[int]:
     return sorted({seed for _, seed in runs if all((arm, seed) in runs for arm in arms)})
 
 
-def rows_of(corpus: str, runs: Runs, arms: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each arm: its measures by seed (`each`), their means, and their paired differences from the control."""
+def rows_of(corpus: str, runs: Runs, arms: Sequence[str], costs: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A row for each arm: its measures by seed (`each`), their means, and their paired differences from the control.
+
+    `costs` are CPU seconds of a step of each arm.
+    """
     seeds = complete_seeds(runs, arms)
-    seconds = {seed: min(runs[arm, seed]["cpu_seconds"] for arm in arms) for seed in seeds}
+    least = min(costs[arm] for arm in arms)
     level = {seed: _learnable(corpus, runs[CONTROL, seed]["curve"][-1]) + WITHIN for seed in seeds}
-    each = {arm: [_measured(corpus, runs[arm, seed], seconds[seed], level[seed]) for seed in seeds] for arm in arms}
+    each = {
+        arm: [_measured(corpus, runs[arm, seed], least / costs[arm], level[seed]) for seed in seeds] for arm in arms
+    }
     return [
         {
             "arm": arm,
             "seeds": seeds,
             "each": each[arm],
-            "mean": {name: float(np.mean([one[name] for one in each[arm]])) for name in each[arm][0]},
+            "mean": {name: float(np.mean([one[name] for one in each[arm]])) for name in each[arm][0]}
+            | {"cost": 1000 * costs[arm]},
             "paired": {name: paired(each[arm], each[CONTROL], name) for name in each[arm][0]},
         }
         for arm in arms
@@ -122,12 +129,11 @@ def _learnable(corpus: str, look: Mapping[str, Any]) -> float:
     return group_loss(look, GROUPS[corpus][LEARNABLE[corpus]])
 
 
-def _measured(corpus: str, run: Mapping[str, Any], seconds: float, level: float) -> dict[str, float]:
+def _measured(corpus: str, run: Mapping[str, Any], share: float, level: float) -> dict[str, float]:
     last = run["curve"][-1]
     found = {
         "tokens": last["loss"],
-        "seconds": at_seconds(run["curve"], seconds),
-        "cpu": run["cpu_seconds"],
+        "seconds": at_share(run["curve"], share),
         "rate": float(np.sum(run["hidden"]) / np.sum(run["maskable"])),
     }
     for name, classes in GROUPS[corpus].items():
@@ -147,7 +153,7 @@ def table_of(corpus: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if "recovery" in rows[0]["mean"]:
         wanted |= {"shifted": f"loss after the shift: {LEARNABLE[corpus]}", "recovery": "tokens to recover"}
     plain = {f"share {name}": (f"hidden: {name}", ".1%") for name in names}
-    plain |= {"rate": ("rate", ".3f"), "cpu": ("CPU s", ".1f")}
+    plain |= {"rate": ("rate", ".3f"), "cost": ("CPU ms a step", ".1f")}
     head = ["masking", *wanted.values(), *(title for title, _ in plain.values())]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks import masking, masking_corpora, masking_table
 from benchmarks.masking_corpora import SYNTHETIC_CLASSES, WORD_LENGTH, Size, make_corpus, token_deciles
-from benchmarks.masking_table import Interval, at_seconds, recovered, rows_of, table_of
+from benchmarks.masking_table import Interval, at_share, recovered, rows_of, table_of
 
 
 def test_quick_runs_once_and_tells_a_table(
@@ -64,17 +64,16 @@ def test_an_interval_is_students() -> None:
     assert not Interval.of([1.0]).is_clear
 
 
-def _run(losses: list[float], *, cpu: float, after: list[float]) -> dict[str, Any]:
+def _run(losses: list[float], *, after: list[float]) -> dict[str, Any]:
     def curve(values: list[float]) -> list[dict[str, Any]]:
         return [
-            {"tokens": 100 * n, "cpu": cpu * n / (len(values) - 1), "loss": x, "by_class": [x] * 4, "counts": [5] * 4}
+            {"step": n, "tokens": 100 * n, "loss": x, "by_class": [x] * 4, "counts": [5] * 4}
             for n, x in enumerate(values)
         ]
 
     hidden = [[10, 0, 0, 0]] * 5 + [[5, 10, 0, 5]] * 5
     return {
         "curve": curve(losses),
-        "cpu_seconds": cpu,
         "hidden": hidden,
         "maskable": [500, 100, 50, 350],
         "shift": {"curve": curve(after)},
@@ -85,16 +84,16 @@ def test_differences_are_paired_by_seed_and_losses_read_at_the_fastest_time() ->
     control, other = masking_table.CONTROL, "frequency"
     runs = {}
     for seed, (mine, theirs) in enumerate([(1.0, 0.9), (2.0, 1.7), (3.0, 2.8)]):
-        runs[control, seed] = _run([4.0, mine], cpu=1.0, after=[4.0, 3.0, mine])
-        runs[other, seed] = _run([4.0, theirs], cpu=2.0, after=[4.0, 3.0, mine + 1])
-    runs[control, 3] = _run([4.0, 9.0], cpu=1.0, after=[4.0, 9.0])  # its pair is missing
-    first, second = rows_of("synthetic", runs, [control, other])
+        runs[control, seed] = _run([4.0, mine], after=[4.0, 3.0, mine])
+        runs[other, seed] = _run([4.0, theirs], after=[4.0, 3.0, mine + 1])
+    runs[control, 3] = _run([4.0, 9.0], after=[4.0, 9.0])  # its pair is missing
+    first, second = rows_of("synthetic", runs, [control, other], {control: 1.0, other: 2.0})
     assert first["seeds"] == [0, 1, 2]
     assert first["mean"]["tokens"] == 2
     assert first["paired"]["tokens"] == Interval(mean=0, half=0, pairs=3)
     assert second["paired"]["tokens"].mean == pytest.approx(-0.2)
     assert second["paired"]["tokens"].half == pytest.approx(4.303 * 0.1 / math.sqrt(3))
-    # Half of its own time is what the fastest needed in all.
+    # In the time of the control's steps it makes half of its own.
     assert second["mean"]["seconds"] == pytest.approx(np.mean([(4 + x) / 2 for x in (0.9, 1.7, 2.8)]))
     assert second["mean"]["share motif"] == pytest.approx(0.5)
     assert second["mean"]["rate"] == pytest.approx(0.15)
@@ -105,11 +104,11 @@ def test_differences_are_paired_by_seed_and_losses_read_at_the_fastest_time() ->
 
 
 def test_recovery_is_where_the_line_meets_the_level() -> None:
-    run = _run([1.0, 1.0], cpu=1.0, after=[4.0, 3.0, 1.0])
+    run = _run([1.0, 1.0], after=[4.0, 3.0, 1.0])
     assert recovered(run, (1,), 2.0) == (150.0, True)
     assert recovered(run, (1,), 4.5) == (0.0, True)
     assert recovered(run, (1,), 0.5) == (200.0, False)
-    assert at_seconds(run["curve"], 0.25) == 1.0
+    assert at_share(run["shift"]["curve"], 0.25) == 3.5
 
 
 def test_the_synthetic_genome_is_what_its_classes_say(tmp_path: Path) -> None:
@@ -178,3 +177,14 @@ def test_yeast_and_text_hold_out_what_is_not_learnt_from(tmp_path: Path) -> None
     assert not any(piece[:40] in other for piece in held for other in train)
     text = make_corpus("text", 0, Size(train=30_000, held=12_000), tmp_path / "text")
     assert text.path("held").read_text()[:200] not in text.path("train").read_text()
+
+
+def test_costs_are_medians_and_all_alike_until_every_arm_was_timed() -> None:
+    lines = [
+        {"corpus": "yeast", "arm": arm, "round": n, "seconds": seconds}
+        for arm, rounds in (("a", [1.0, 9.0, 2.0]), ("b", [4.0]))
+        for n, seconds in enumerate(rounds)
+    ]
+    assert masking.costs_of(lines, "yeast", ["a", "b"]) == {"a": 2.0, "b": 4.0}
+    assert masking.costs_of(lines, "yeast", ["a", "b", "c"]) == {"a": 1.0, "b": 1.0, "c": 1.0}
+    assert masking.costs_of(lines, "text", ["a"]) == {"a": 1.0}
