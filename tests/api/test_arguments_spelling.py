@@ -169,6 +169,12 @@ def test_unknown_names_come_together_with_the_nearest():
         "  evaluation_strateg: no such argument; did you mean 'evaluation_strategy'?",
         "  xyzzy: no such argument",
     ]
+    with pytest.raises(TypeError) as caught:
+        TrainingArguments("out", xyzzy=1, learning_rate=-1, fp16_opt_level="O2", per_device_train_batch_size=0)
+    said = str(caught.value)
+    assert "TrainingArguments: 1 unknown:" in said
+    assert "TrainingArguments: 3 faults:" in said
+    assert all(f"  {name}: " in said for name in ("fp16_opt_level", "learning_rate", "per_device_train_batch_size"))
 
 
 def parse(*words: str, kind: type = TrainingArguments) -> Any:

@@ -53,6 +53,8 @@ REFUSED: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
         "must take a `compute_result`",
         {"batch_eval_metrics": True, "compute_metrics": lambda seen: {}},
     ),
+    "a name of a model": (TypeError, "wanted a torch.nn.Module; got the text 'bert-base'", {"model": "bert-base"}),
+    "what is no callback": (TypeError, "wanted an object with events such as on_step_end; got 3", {"callbacks": [3]}),
     "best without a metric": (ValueError, "metric_for_best_model", {"save_strategy": "best"}),
 }
 
@@ -68,6 +70,7 @@ def test_refused(case: str, tmp_path: Path) -> None:
         "train_dataset",
         "data_collator",
         "compute_metrics",
+        "callbacks",
     )
     given = {"model": Tagger(), "train_dataset": sentences(), "data_collator": pad}
     given |= {name: value for name, value in options.items() if name in own}
@@ -88,6 +91,19 @@ def test_a_quantised_model_without_adapters(tmp_path: Path) -> None:
     model.is_quantized = True  # type: ignore[assignment]
     with pytest.raises(ValueError, match="purely quantized"):
         Trainer(model, arguments(tmp_path))
+
+
+def test_arguments_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"wanted TrainingArguments; got dict; write TrainingArguments\(\*\*args\)"):
+        Trainer(Tagger(), {"output_dir": str(tmp_path), "learning_rate": 1.0})
+
+
+def test_an_optimizer_of_another_model_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = Tagger()
+    Trainer(model, arguments(tmp_path), optimizers=(torch.optim.SGD(model.parameters(), lr=1), None))
+    assert "no parameter of the model" not in caplog.text
+    Trainer(model, arguments(tmp_path), optimizers=(torch.optim.SGD(Tagger().parameters(), lr=1), None))
+    assert "the optimizer holds no parameter of the model" in caplog.text
 
 
 def test_no_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,16 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         tried.train()
     with pytest.raises(ValueError, match="evaluation requires an eval_dataset"):
         tried.evaluate()
+    with pytest.raises(ValueError, match="the train_dataset is empty"):
+        trainer(tmp_path, train_dataset=sentences(0)).train()
+    few = trainer(tmp_path, train_dataset=sentences(2), per_device_train_batch_size=4, dataloader_drop_last=True)
+    few.args.max_steps = -1
+    with pytest.raises(ValueError, match="no batch to train on: 2 samples, 4 in a batch, dataloader_drop_last=True"):
+        few.train()
+    with pytest.raises(KeyError, match=r"wanted the name of one of the sets \(good, bad\); got 'ugly'"):
+        trainer(tmp_path, eval_dataset={"good": sentences(4), "bad": sentences(4)}).evaluate("ugly")
+    with pytest.raises(KeyError, match="eval_dataset is no dict"):
+        trainer(tmp_path, eval_dataset=sentences(4)).evaluate("good")
 
 
 def test_several_evaluation_sets_and_kept_workers(tmp_path: Path) -> None:

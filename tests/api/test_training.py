@@ -204,11 +204,12 @@ def test_evaluation_at_the_start_and_at_the_last_step(tmp_path: Path) -> None:
 
 def test_no_clipping(tmp_path: Path) -> None:
     ended = {}
-    for norm in (0, 1e-3, 1e9):
+    for norm in (0, -1, 1e-3, 1e9):
         tried = trainer(tmp_path, max_grad_norm=norm, optim="sgd", max_steps=3)
         tried.train()
         ended[norm] = weights(tried)
     assert torch.equal(ended[0], ended[1e9])
+    assert torch.equal(ended[-1], ended[1e9])
     assert (ended[1e-3] - weights(trainer(tmp_path))).norm() < 3 * 0.05 * 1.1e-3
 
 

@@ -110,6 +110,11 @@ class Construction(TrainerParts):
             if self.model_init is None:
                 raise RuntimeError("`Trainer` requires either a `model` or `model_init` argument")
             model = self.call_model_init()
+        if isinstance(model, str):
+            raise TypeError(
+                f"model: wanted a torch.nn.Module; got the text {model!r}; load it first, like "
+                f"AutoModelForSequenceClassification.from_pretrained({model!r})"
+            )
         own_loss = self.compute_loss_func is not None or not type(self).compute_loss.__module__.startswith("instar.")
         traits.refuse_untrainable(model, needs_loss=not own_loss)
         self.is_model_parallel = _is_spread(model, self.args.device)
@@ -186,6 +191,13 @@ class Construction(TrainerParts):
             )
         if self.is_fsdp_enabled and given:
             raise RuntimeError(f"Passing `optimizers` is not allowed if PyTorch FSDP is enabled. {wants}")
+        groups = getattr(self.optimizer, "param_groups", None) or ()
+        held = {id(parameter) for group in groups for parameter in group["params"]}
+        if held and held.isdisjoint(map(id, self.model.parameters())):
+            _log.warning(
+                "optimizers: the optimizer holds no parameter of the model, so training changes nothing; make it of "
+                "model.parameters()"
+            )
 
     def _add_callbacks(self, callbacks: list[Any]) -> None:
         self.callback_handler = CallbackHandler(

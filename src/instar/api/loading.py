@@ -1,7 +1,7 @@
 """Data loaders, samplers and columns."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
@@ -28,6 +28,8 @@ class Loading(TrainerParts):
         """Batches of `train_dataset` for training: shuffled by seed and epoch, this rank's share of them."""
         if self.train_dataset is None:
             raise ValueError("Trainer: training requires a train_dataset.")
+        if has_length(self.train_dataset) and len(self.train_dataset) == 0:
+            raise ValueError("Trainer: the train_dataset is empty; wanted at least one sample")
         return self._get_dataloader(
             self.train_dataset, "Training", self._train_batch_size, self._get_train_sampler, is_training=True
         )
@@ -41,12 +43,20 @@ class Loading(TrainerParts):
         if self.args.dataloader_persistent_workers and key in kept:
             return kept[key]  # type: ignore[no-any-return]
         if isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset[eval_dataset]
+            eval_dataset = self._named_set(eval_dataset)
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         loader = self._get_dataloader(dataset, "Evaluation", self.args.eval_batch_size, self._get_eval_sampler)
         if self.args.dataloader_persistent_workers:
             kept[key] = loader
         return loader
+
+    def _named_set(self, name: str) -> Any:
+        """One of several evaluation sets; KeyError names those there are."""
+        sets = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else {}
+        if name not in sets:
+            there = ", ".join(sets) or "none has a name: eval_dataset is no dict"
+            raise KeyError(f"eval_dataset: wanted the name of one of the sets ({there}); got {name!r}")
+        return sets[name]
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
         """Batches of a dataset in its order."""

@@ -84,7 +84,8 @@ class Training(Counting):
         state = self._loop_state()
         preparing.say_plan(self, plan, max_steps)
         self._fast_path = FastPath.of(self)
-        limits = StepLimits(max_norm=args.max_grad_norm or math.inf, skips_non_finite=args.non_finite != "log")
+        max_norm = args.max_grad_norm if args.max_grad_norm and args.max_grad_norm > 0 else math.inf
+        limits = StepLimits(max_norm=max_norm, skips_non_finite=args.non_finite != "log")
         fit(state, self._steps, Flow(self, trial, ignore_keys_for_eval), self.runtime, limits)
         return self._finalize_training(trial, samples)
 
@@ -100,6 +101,11 @@ class Training(Counting):
         per_step = self.get_total_train_batch_size(args)
         length = len(dataloader) if has_length(dataloader) else None
         if not length:
+            if length == 0 and args.max_steps <= 0:
+                raise ValueError(
+                    f"there is no batch to train on: {self.num_examples(dataloader)} samples, {self._train_batch_size} "
+                    f"in a batch, dataloader_drop_last={args.dataloader_drop_last}; give more samples"
+                )
             if args.max_steps <= 0:
                 raise ValueError(
                     "args.max_steps must be set to a positive value if dataloader does not have a length, was "

@@ -10,7 +10,8 @@ from instar.api.arguments.faults import ArgumentError, guess
 class Named(type):
     """Calling the class, or any subclass that users derive, accepts old spellings and names the unknown ones.
 
-    TypeError lists every unknown name with the nearest known one; ArgumentError lists every faulty value.
+    TypeError lists every unknown name with the nearest known one, and then faulty values; ArgumentError lists every
+    faulty value where all names are known.
     """
 
     @property
@@ -27,6 +28,9 @@ class Named(type):
         if unknown:
             known = [*parameters, *spelling.SPELLINGS]
             lines = [f"  {name}: no such argument{guess(name, known)}" for name in unknown]
+            reading.values = {name: value for name, value in reading.values.items() if name not in unknown}
+            faulty = cls._faulty(args, reading)
+            lines += [] if faulty is None else [str(faulty)]
             raise TypeError("\n".join([f"{cls.__name__}: {len(unknown)} unknown:", *lines]))
         try:
             instance = super().__call__(*args, **reading.values)
@@ -37,3 +41,12 @@ class Named(type):
         for name, value in reading.kept.items():
             setattr(instance, name, value)
         return instance
+
+    def _faulty(cls, args: tuple[Any, ...], reading: spelling.Reading) -> ArgumentError | None:
+        """What is wrong with values beside unknown names; None where nothing is."""
+        faults = [*reading.faults]
+        try:
+            super().__call__(*args, **reading.values)
+        except ArgumentError as error:
+            faults += error.faults
+        return ArgumentError(cls.__name__, faults) if faults else None

@@ -29,5 +29,5 @@ class StabilityArguments:
 
     gradient_accumulation_steps: int = option(1, "micro-batches of one device in an optimizer step")
     average_tokens_across_devices: bool = option(True, "divide the loss by the targets of all devices, not of one")
-    max_grad_norm: float = option(1.0, "the gradient's length is cut to this; 0: never")
+    max_grad_norm: float = option(1.0, "the gradient's length is cut to this; 0 or below: never")
     label_smoothing_factor: float = option(0.0, "share of the probability spread over all classes")

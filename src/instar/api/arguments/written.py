@@ -94,6 +94,9 @@ def from_transformers(arguments: Any) -> "TrainingArguments":
     ours = Seq2SeqTrainingArguments if hasattr(arguments, "predict_with_generate") else TrainingArguments
     known = {field.name: field for field in fields(ours)}
     values = {name: getattr(arguments, name) for name in known if hasattr(arguments, name)}
+    if not values:
+        advice = "; write TrainingArguments(**args)" if isinstance(arguments, dict) else ""
+        raise TypeError(f"args: wanted TrainingArguments; got {type(arguments).__name__}{advice}")
     if values.get("fsdp") is None:
         values.pop("fsdp_config", None)
     translated = ours(**{name: _taken(name, value) for name, value in values.items()})

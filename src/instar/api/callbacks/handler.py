@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from instar.api.callbacks.base import TrainerCallback
+from instar.api.callbacks.base import EVENTS, TrainerCallback
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +40,13 @@ class CallbackHandler(TrainerCallback):
             )
 
     def add_callback(self, callback: Any) -> None:
-        """Add an object, or one made of a class; a second one of a class is added and said."""
+        """Add an object, or one made of a class; a second one of a class is added and said.
+
+        TypeError for what has no event at all.
+        """
         added = callback() if isinstance(callback, type) else callback
+        if not any(callable(getattr(added, event, None)) for event in EVENTS):
+            raise TypeError(f"callbacks: wanted an object with events such as on_step_end; got {callback!r}")
         if type(added) in [type(known) for known in self.callbacks]:
             _log.warning(
                 "A second %s is added to the callbacks. The callbacks so far are:\n%s",
