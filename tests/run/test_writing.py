@@ -67,7 +67,7 @@ def test_what_generate_refuses(trained: Trained, tmp_path: Path) -> None:
         generate(checkpoint, "the", ["max_new_tokens=34"], tell=quiet)
     with pytest.raises(DataError, match="the prompt is empty"):
         generate(checkpoint, "", [], tell=quiet)
-    with pytest.raises(UsageError, match="its task is mlm, which writes no text"):
+    with pytest.raises(UsageError, match="wanted a model that writes text; this one fills in tokens"):
         generate(Path(trained("mlm")[1]["checkpoint"]), "the", [], tell=quiet)
     (tmp_path / "bad.txt").write_bytes(b"the bird\nthe \xff stone\n")
     with pytest.raises(DataError, match=r"bad\.txt:2"):
@@ -160,7 +160,7 @@ def test_each_mask_has_its_likeliest_fills(trained: Trained, capsys: pytest.Capt
         fill_mask(Path(summary["checkpoint"]), "the bird")
     with pytest.raises(DataError, match="longer than this model takes"):
         fill_mask(Path(summary["checkpoint"]), "[MASK]" * 60)
-    with pytest.raises(UsageError, match="wanted a masked language model"):
+    with pytest.raises(UsageError, match="wanted a model that fills in tokens; this one classifies"):
         fill_mask(Path(trained("classify")[1]["checkpoint"]), "[MASK]")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import AsJson, Checkpoint, Overrides, examples
+from instar.cli.options import AsJson, Model, Overrides, examples
 from instar.core.errors import DataError
 
 
@@ -14,19 +14,29 @@ from instar.core.errors import DataError
     "instar chat runs/gpt/checkpoint-1000 temperature=0.8",
     "instar chat runs/gpt/checkpoint-1000 --json < lines.txt",
     "instar chat runs/complete/checkpoint-500 --template 'Question: {message} Answer:'",
+    "instar chat models/smollm2-instruct --system 'Answer in one sentence.' temperature=0.7",
 )
 def chat(
-    checkpoint: Checkpoint,
+    checkpoint: Model,
     overrides: Overrides = None,
     template: Annotated[
-        str, typer.Option(metavar="TEXT", help="Text of a turn; the model goes on after it. \\n is a line's end.")
-    ] = "{message}\\n",
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Text of a turn, {message} in it; the model goes on after it. \\n is a line's end. If not given: the "
+            "tokenizer's own chat template, or else the message and a line's end.",
+        ),
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What the model is told first; for chat templates.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model, a line at a time; what was said before is kept. The end of the input ends the talk."""
-    from instar.run.generate import Chat
+    from instar.run.chat import Chat
 
-    talk = Chat(checkpoint, overrides or (), template=template.replace("\\n", "\n"), tell=_tell)
+    spelt = None if template is None else template.replace("\\n", "\n")
+    talk = Chat(checkpoint, overrides or (), template=spelt, system=system, tell=_tell)
     is_person = sys.stdin.isatty() and not as_json
     while True:
         if is_person:

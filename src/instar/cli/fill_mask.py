@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import AsJson, Checkpoint, examples, show
+from instar.cli.options import AsJson, Model, examples, show
 
 
 @examples(
@@ -12,7 +12,7 @@ from instar.cli.options import AsJson, Checkpoint, examples, show
     "instar fill-mask runs/dna/checkpoint-500 ACGT[MASK]ACGT --top 4 --json",
 )
 def fill_mask(
-    checkpoint: Checkpoint,
+    checkpoint: Model,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="A text with one or more [MASK].")],
     top: Annotated[int, typer.Option(metavar="N", help="How many fills of each place are shown.")] = 5,
     as_json: AsJson = False,

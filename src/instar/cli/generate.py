@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import AsJson, Checkpoint, examples, show
+from instar.cli.options import AsJson, Model, examples, show
 from instar.core.errors import UsageError
 
 
@@ -15,7 +15,7 @@ from instar.core.errors import UsageError
     "instar generate runs/gpt/checkpoint-1000 --input prompts.txt --output texts.jsonl max_new_tokens=100",
 )
 def generate(
-    checkpoint: Checkpoint,
+    checkpoint: Model,
     words: Annotated[
         list[str] | None,
         typer.Argument(

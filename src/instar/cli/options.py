@@ -16,6 +16,13 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Values in place of the file's, like train.optimizer.lr=1e-4."),
 ]
 Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint folder.")]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A checkpoint folder; or a model folder in Transformers' layout: config.json, safetensors, tokenizer.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, for programs.")]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from instar.cli.options import AsJson, Checkpoint, examples, show
+from instar.cli.options import AsJson, Model, examples, show
 from instar.core.errors import UsageError
 
 
@@ -14,7 +14,7 @@ from instar.core.errors import UsageError
     "instar predict runs/rating/checkpoint-500 --split test --output test.jsonl",
 )
 def predict(
-    checkpoint: Checkpoint,
+    checkpoint: Model,
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE.jsonl", help="One JSON object a line is written here.")
     ],

@@ -40,6 +40,10 @@ class Generator:
     tokenizer: Tokenizer
     device: torch.device
     decoding: Decoding = field(default_factory=Decoding)
+    begin: tuple[int, ...] = ()
+    """Special tokens that every text begins with; they stay when a prompt's beginning is cut off."""
+    end_ids: frozenset[int] | None = None
+    """Tokens that end a row unless the decoding says which; None: the tokenizer's end of text."""
     tell: Callable[[str], None] = lambda _: None
     """Hears, once, what was cut off, with counts."""
 
@@ -70,16 +74,16 @@ class Generator:
             yield from rows
         if cut:
             self.tell(
-                f"prompts: {cut:,} of {total:,} have more than {self._room:,} tokens (the longest {longest:,}), "
+                f"prompts: {cut:,} of {total:,} have more than {self.room:,} tokens (the longest {longest:,}), "
                 f"the model's context less {self._new_tokens:,} new ones; their beginnings were cut off"
             )
 
     @torch.no_grad()
     def continued(self, prompts: Sequence[Sequence[int]], *, numbers: Sequence[int] | None = None) -> list[Row]:
-        """The same for prompts of token ids; `numbers` name the rows, and so their draws."""
+        """The same for the token ids of texts; `numbers` name the rows, and so their draws."""
         named = list(range(len(prompts)) if numbers is None else numbers)
         rows: list[Row] = [{"row": number} for number in named]
-        given = [self._fitted(prompt, row) for prompt, row in zip(prompts, rows, strict=True)]
+        given = [self._fitted(prompt, row, self.begin) for prompt, row in zip(prompts, rows, strict=True)]
         with self._ready():
             for places in self._batches(given):
                 found = self._batch([given[place] for place in places], [named[place] for place in places], None)
@@ -88,13 +92,15 @@ class Generator:
         return rows
 
     @torch.no_grad()
-    def stream(self, prompt: str, on_text: OnText, *, number: int = 0) -> Row:
+    def stream(self, prompt: str | Sequence[int], on_text: OnText, *, number: int = 0) -> Row:
         """One row, its text handed to `on_text` in pieces of whole characters as it comes.
 
-        DataError for a prompt without a token.
+        Token ids are taken as they are, special ones included. DataError for a prompt without a token.
         """
         row: Row = {"row": number}
-        ids = self._fitted(self.tokenizer.encode_batch([prompt])[0].ids.tolist(), row)
+        is_text = isinstance(prompt, str)
+        given = self.tokenizer.encode_batch([prompt])[0].ids.tolist() if isinstance(prompt, str) else prompt
+        ids = self._fitted(given, row, self.begin if is_text else ())
         if not ids:
             raise DataError("the prompt is empty: wanted a text of at least one token")
         with self._ready():
@@ -105,8 +111,8 @@ class Generator:
         return self.decoding.new_tokens(self.network.max_length)
 
     @property
-    def _room(self) -> int:
-        """Tokens that a prompt may have."""
+    def room(self) -> int:
+        """Tokens that a prompt may have, with those that every text begins with."""
         context = self.network.max_length
         return 1 << 40 if context is None else context - self._new_tokens
 
@@ -114,21 +120,24 @@ class Generator:
     def _endings(self) -> Endings:
         end = self.tokenizer.eos_id
         chosen = self.decoding.stop_ids
-        ids = frozenset(chosen) if chosen is not None else frozenset(() if end is None else (end,))
+        usual = frozenset(() if end is None else (end,)) if self.end_ids is None else self.end_ids
+        ids = usual if chosen is None else frozenset(chosen)
         return Endings(tokenizer=self.tokenizer, ids=ids, stop=self.decoding.stop)
 
-    def _fitted(self, prompt: Sequence[int], row: Row) -> list[int]:
+    def _fitted(self, prompt: Sequence[int], row: Row, begin: tuple[int, ...]) -> list[int]:
         if not len(prompt):
             row["skipped"] = "the prompt has no token"
-        if len(prompt) <= self._room:
-            return list(prompt)
+            return []
+        room = self.room - len(begin)
+        if len(prompt) <= room:
+            return [*begin, *prompt]
         if self.decoding.too_long == "error":
             raise DataError(
-                f"row {row['row']}: the prompt has {len(prompt):,} tokens, and the model takes {self._room:,} besides "
+                f"row {row['row']}: the prompt has {len(prompt):,} tokens, and the model takes {room:,} besides "
                 f"{self._new_tokens:,} new ones; shorten it, or set too_long: cut"
             )
         row["truncated"] = True
-        return list(prompt)[-self._room :]
+        return [*begin, *list(prompt)[len(prompt) - max(room, 0) :]]
 
     def _batches(self, prompts: list[list[int]]) -> Iterator[list[int]]:
         """Places of prompts of like length, the longest first, within the token budget; empty ones left out."""
@@ -148,7 +157,7 @@ class Generator:
 
         model = self.network.model
         attention, settings = model.config._attn_implementation, model.generation_config
-        model.set_attn_implementation("sdpa")
+        model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
         model.generation_config = GenerationConfig()
         try:
             with evaluation_mode(self.network):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from instar.core.errors import DataError
 from instar.data import Batch
-from instar.data.tokenizer import Tokenizer
+from instar.data.tokenizer import Marks, Tokenizer
 from instar.inference.evaluate import evaluation_mode
 from instar.inference.label import label_answer
 from instar.model import Forward, Network
@@ -44,6 +44,8 @@ class Predictor:
     max_length: int | None = None
     reads_forward: bool = False
     """True: a classifier of a causal network, whose texts have an end mark alone."""
+    marks: Marks | None = None
+    """Special tokens before and after a text, where somebody else trained the network; None: as instar trains."""
     best: int = 5
     """Fills of each [MASK]."""
     batch_tokens: int = 8192
@@ -76,6 +78,9 @@ class Predictor:
     @property
     def _marks(self) -> tuple[list[int], list[int]]:
         """Special tokens before and after a text, as in training."""
+        if self.marks is not None:
+            before, after = self.marks
+            return list(before), [] if self.task.head == "causal_lm" else list(after)
         if self.task.head == "causal_lm":
             return [], []
         if self.reads_forward:

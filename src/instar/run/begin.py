@@ -1,6 +1,6 @@
 """What a new run takes over from the folder that it begins from: the body always, the head where it still fits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from instar.run.config import RunConfig
 from instar.run.folder import read_run_file
 from instar.run.labels import Labels
 from instar.task import TaskLike
+from instar.task.base import HeadName
 from instar.trainer import Counters, TrainState
 from instar.trainer.snapshot import AVERAGE, take_optimizer
 
-_HEADS = {
+_HEADS: Mapping[str, HeadName] = {
     "ForMaskedLM": "masked_lm",
     "ForCausalLM": "causal_lm",
     "LMHeadModel": "causal_lm",
@@ -39,7 +40,7 @@ class Origin:
     """What a folder's network was trained to do."""
 
     folder: Path
-    head: str | None
+    head: HeadName | None
     """masked_lm, causal_lm, classify; None: a body alone, or nobody knows."""
     labels: Labels | None
     """Of a classifier; None: nobody knows."""
@@ -68,10 +69,9 @@ class Origin:
         return False, f"its labels were {_told(self.labels)}, and this run's are {_told(labels)}"
 
 
-def _head_of_run(folder: Path) -> str:
-    kinds = {"mlm": "masked_lm", "causal_lm": "causal_lm", "classify": "classify"}
-    kind = read_run_file(folder / "run.yaml").task.kind
-    return kinds.get(kind, kind)
+def _head_of_run(folder: Path) -> HeadName:
+    kinds: Mapping[str, HeadName] = {"mlm": "masked_lm", "causal_lm": "causal_lm", "classify": "classify"}
+    return kinds[read_run_file(folder / "run.yaml").task.kind]
 
 
 def _foreign_labels(config: dict[str, Any]) -> Labels | None:

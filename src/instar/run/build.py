@@ -25,11 +25,12 @@ from instar.trainer import Runtime, TrainState
 from instar.trainer.average import WeightAverage
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
-_PROBLEMS: Mapping[str, ProblemType] = {
+PROBLEMS: Mapping[str, ProblemType] = {
     "class": "single_label_classification",
     "many": "multi_label_classification",
     "number": "regression",
 }
+"""What Transformers calls the kinds of labels."""
 
 _SCAN = 1 << 24
 
@@ -61,7 +62,7 @@ def make_network(
         head=task.head,
         tokenizer=tokenizer,
         num_labels=labels.num_outputs if classifies else None,
-        problem_type=_PROBLEMS[labels.kind] if classifies else None,
+        problem_type=PROBLEMS[labels.kind] if classifies else None,
         pooling=config.task.pooling if isinstance(config.task, Classify) else None,
         seed=config.seed,
     )

@@ -5,8 +5,8 @@ from typing import Any
 
 from instar.core.errors import DataError, UsageError
 from instar.inference.predict import MASK_WORD
+from instar.run.foreign import take_up_any
 from instar.run.predict import predictor_of
-from instar.run.saved import take_up
 from instar.run.writing import must_be_text
 
 
@@ -18,13 +18,18 @@ def fill_mask(checkpoint: Path, text: str, *, top: int = 5) -> dict[str, Any]:
     if top < 1:
         raise UsageError(f"--top: wanted 1 or more; got {top}")
     must_be_text(text, "the text")
-    if MASK_WORD not in text:
-        raise UsageError(f"wanted a text with {MASK_WORD} where a token is to be filled in; got {text[:60]!r}")
-    saved = take_up(checkpoint)
-    if saved.task.head != "masked_lm":
-        raise UsageError(f"{saved.folder}: its task is {saved.config.task.kind}; wanted a masked language model (mlm)")
-    given = text.upper() if saved.config.data.train.folds_case else text
-    row = next(predictor_of(saved, best=top).rows([given]))
+    _must_have(text, text)
+    ready = take_up_any(checkpoint, "masked_lm")
+    given = text.upper() if ready.source is not None and ready.source.folds_case else text
+    theirs = ready.tokenizer.specials.mask
+    given = given if theirs is None else given.replace(theirs, MASK_WORD)
+    _must_have(given, text, (MASK_WORD,))
+    row = next(predictor_of(ready, best=top).rows([given]))
     if row.get("truncated"):
-        raise DataError(f"the text is longer than this model takes ({saved.network.max_length} tokens); shorten it")
+        raise DataError(f"the text is longer than this model takes ({ready.max_length} tokens); shorten it")
     return {"text": text, "filled": row["filled"], "fills": row["fills"]}
+
+
+def _must_have(given: str, text: str, words: tuple[str, ...] = (MASK_WORD, "<mask>")) -> None:
+    if not any(word in given for word in words):
+        raise UsageError(f"wanted a text with {MASK_WORD} where a token is to be filled in; got {text[:60]!r}")

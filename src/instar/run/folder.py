@@ -89,7 +89,9 @@ def write_run_file(run: RunFolder, loaded: Loaded[RunConfig]) -> None:
 def run_of(checkpoint: Path) -> RunConfig:
     """The run that a checkpoint was made by."""
     if not checkpoint.is_dir():
-        raise InputMissingError(f"{checkpoint}: no such folder; give a checkpoint, like runs/NAME/checkpoint-500")
+        raise InputMissingError(
+            f"{checkpoint}: no such folder; give a checkpoint, like runs/NAME/checkpoint-500 (nothing is downloaded)"
+        )
     run_file = checkpoint / "run.yaml"
     if not (run_file.is_file() and (checkpoint / STATE).is_file()):
         raise no_checkpoint(checkpoint)

@@ -1,4 +1,4 @@
-"""`generate` and `chat`: what a causal language model writes."""
+"""`generate`: what a causal language model writes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 from instar.checkpoint.disk import disk_errors
 from instar.config.load import load
-from instar.core.errors import UsageError
 from instar.data.source import ColumnSource, Source
 from instar.inference.decoding import Decoding
 from instar.inference.generate import Generator, OnText
+from instar.run.foreign import take_up_any
 from instar.run.predict import must_be_new
-from instar.run.saved import Saved, take_up
+from instar.run.saved import Ready
 from instar.run.source import source_like
 from instar.run.writing import must_be_text, write_rows
 
@@ -23,17 +23,15 @@ def decoding_of(overrides: Sequence[str]) -> Decoding:
     return load("{}", Decoding, overrides).value
 
 
-def generator_of(saved: Saved, decoding: Decoding, tell: Tell) -> Generator:
-    """What continues texts with a checkpoint; UsageError where its task writes none."""
-    if saved.task.head != "causal_lm":
-        raise UsageError(
-            f"{saved.folder}: its task is {saved.config.task.kind}, which writes no text; wanted a causal_lm checkpoint"
-        )
+def generator_of(ready: Ready, decoding: Decoding, tell: Tell) -> Generator:
+    """What continues texts with a model."""
     return Generator(
-        network=saved.network,
-        tokenizer=saved.tokenizer,
-        device=saved.runtime.device,
+        network=ready.network,
+        tokenizer=ready.tokenizer,
+        device=ready.runtime.device,
         decoding=decoding,
+        begin=() if ready.tokenizer.marks is None else ready.tokenizer.marks[0],
+        end_ids=ready.end_ids,
         tell=tell,
     )
 
@@ -47,7 +45,7 @@ def generate(
     """
     must_be_text(prompt, "the prompt")
     decoding = decoding_of(overrides)
-    generator = generator_of(take_up(checkpoint), decoding, tell)
+    generator = generator_of(take_up_any(checkpoint, "causal_lm"), decoding, tell)
     return {"prompt": prompt, **generator.stream(prompt, on_text or (lambda _: None))}
 
 
@@ -60,11 +58,11 @@ def generate_file(
     """
     decoding = decoding_of(overrides)
     must_be_new(output)
-    saved = take_up(checkpoint)
-    known = saved.config.data.train
+    ready = take_up_any(checkpoint, "causal_lm")
+    known = ready.source
     source = source_like(known, input_file, labelled=False)
     after = known.between if isinstance(known, ColumnSource) and known.completion is not None else ""
-    generator = generator_of(saved, decoding, tell)
+    generator = generator_of(ready, decoding, tell)
     counts = {"rows": 0, "skipped": 0, "truncated": 0, "tokens": 0}
     with disk_errors(output):
         written = write_rows(output, generator.rows(_prompts(source, after)))
@@ -80,23 +78,3 @@ def _prompts(source: Source, after: str) -> Iterator[str]:
     """The texts as they stood before completions in training; one that is empty stays so."""
     for document in source.documents():
         yield document.text + after if document.text else ""
-
-
-class Chat:
-    """A talk: what was said so far is the prompt of the next answer; its beginning is cut off where it is too long."""
-
-    def __init__(self, checkpoint: Path, overrides: Sequence[str], *, template: str, tell: Tell) -> None:
-        """`template` is the text of a turn, with {message} where the person's words go; the answer follows it."""
-        if "{message}" not in template:
-            raise UsageError(f"--template: wanted a text with {{message}} in it; got {template!r}")
-        self._generator = generator_of(take_up(checkpoint), decoding_of(overrides), tell)
-        self._template = template
-        self.history = ""
-
-    def answer(self, message: str, on_text: OnText) -> dict[str, Any]:
-        """What the model says to a message, handed out as it is written, and kept as part of the talk."""
-        must_be_text(message, "the message")
-        prompt = self.history + self._template.replace("{message}", message)
-        row = self._generator.stream(prompt, on_text, number=self.history.count("\n"))
-        self.history = f"{prompt}{row['text']}\n"
-        return {"message": message, **row}

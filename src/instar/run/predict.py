@@ -13,7 +13,8 @@ from instar.data.source import Source
 from instar.inference.predict import Predictor, Row
 from instar.run.corpus import layout_of
 from instar.run.evaluate import SplitName, evaluate
-from instar.run.saved import Saved, take_up
+from instar.run.foreign import take_up_any
+from instar.run.saved import Ready, Saved, take_up
 from instar.run.source import hides_labels, source_like
 from instar.run.writing import write_rows
 
@@ -24,9 +25,9 @@ def predict(checkpoint: Path, *, input_file: Path, output: Path) -> dict[str, An
     The output is there whole or not at all.
     """
     must_be_new(output)
-    saved = take_up(checkpoint)
-    source = source_like(saved.config.data.train, input_file, labelled=False)
-    return {"output": str(output), **_counted(_written(saved, source, output))}
+    ready = take_up_any(checkpoint)
+    source = source_like(ready.source, input_file, labelled=False)
+    return {"output": str(output), **_counted(_written(ready, source, output))}
 
 
 def predict_split(checkpoint: Path, *, split: SplitName, output: Path) -> dict[str, Any]:
@@ -66,23 +67,23 @@ def must_be_new(output: Path) -> None:
         raise OutputError(f"{output}: exists already; choose another --output, or delete it")
 
 
-def predictor_of(saved: Saved, *, best: int = 5) -> Predictor:
-    """What answers about texts with a checkpoint."""
-    lengths = [length for length in (saved.config.data.max_length, saved.network.max_length) if length is not None]
+def predictor_of(ready: Ready, *, best: int = 5) -> Predictor:
+    """What answers about texts with a model."""
     return Predictor(
-        network=saved.network,
-        task=saved.task,
-        tokenizer=saved.tokenizer,
-        device=saved.runtime.device,
-        label_names=saved.labels.names,
-        label_kind=saved.labels.kind,
-        max_length=min(lengths, default=None),
-        reads_forward=layout_of(saved.config, saved.network) == "decoder",
+        network=ready.network,
+        task=ready.task,
+        tokenizer=ready.tokenizer,
+        device=ready.runtime.device,
+        label_names=ready.labels.names,
+        label_kind=ready.labels.kind,
+        max_length=ready.max_length,
+        reads_forward=isinstance(ready, Saved) and layout_of(ready.config, ready.network) == "decoder",
+        marks=None if isinstance(ready, Saved) else ready.tokenizer.marks,
         best=best,
     )
 
 
-def _written(saved: Saved, source: Source, output: Path) -> Iterator[Row]:
+def _written(saved: Ready, source: Source, output: Path) -> Iterator[Row]:
     """Rows as they are written, each with the label of its document where it has one."""
     labels: list[Any] = []
 
@@ -97,7 +98,7 @@ def _written(saved: Saved, source: Source, output: Path) -> Iterator[Row]:
         yield from write_rows(output, rows)
 
 
-def _label(document: Document, saved: Saved) -> Any:
+def _label(document: Document, saved: Ready) -> Any:
     """What a document's label is; None where it has none, or a hidden one."""
     label = document.label
     if isinstance(label, str) and saved.labels.names is not None and label not in saved.labels.names:

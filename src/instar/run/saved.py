@@ -1,9 +1,10 @@
-"""A checkpoint, taken up again without its training, and without the data it was trained on."""
+"""A model, taken up for use without its training, and without the data it was trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from instar.checkpoint import protocol
+from instar.data.source import Source
 from instar.data.tokenizer import Tokenizer
 from instar.model import Network
 from instar.model.speed import use_fast_cpu
@@ -17,17 +18,44 @@ from instar.trainer.snapshot import take_average
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
-    """A checkpoint ready for use."""
+class Ready:
+    """A model ready for use, whoever saved it."""
 
     folder: Path
-    config: RunConfig
     tokenizer: Tokenizer
     """The one that the network was trained with."""
     labels: Labels
     task: TaskLike
     network: Network
     runtime: Runtime
+    end_ids: frozenset[int] | None = None
+    """Tokens that end what it writes; None: the tokenizer's end mark."""
+
+    @property
+    def source(self) -> Source | None:
+        """What it was trained on, which says how further files are read; None: nobody knows."""
+        return None
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of a text, at most; None: no limit."""
+        return self.network.max_length
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved(Ready):
+    """A checkpoint of a run, ready for use."""
+
+    config: RunConfig
+
+    @property
+    def source(self) -> Source:
+        return self.config.data.train
+
+    @property
+    def max_length(self) -> int | None:
+        lengths = [length for length in (self.config.data.max_length, self.network.max_length) if length is not None]
+        return min(lengths, default=None)
 
 
 def take_up(checkpoint: Path) -> Saved:

@@ -17,7 +17,7 @@ _ENDINGS: dict[str, type[Text | JsonLines | Csv | Parquet | Fasta]] = {
 }
 
 
-def source_like(known: Source, path: Path, *, labelled: bool) -> Source:
+def source_like(known: Source | None, path: Path, *, labelled: bool) -> Source:
     """A source over `path`, of the kind its ending says, with the columns of `known`; text has a document a line."""
     endings = [ending.lower() for ending in path.suffixes if ending.lower() not in (".gz", ".zst", ".bgz")]
     kind = _ENDINGS.get(endings[-1] if endings else "", Text)

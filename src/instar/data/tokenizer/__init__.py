@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from instar.data.tokenizer.base import Layout, Tokenizer
+from instar.data.tokenizer.base import Layout, Marks, Tokenizer
 from instar.data.tokenizer.bpe import Bpe
 from instar.data.tokenizer.character import Character
+from instar.data.tokenizer.chat import ChatTemplate
 from instar.data.tokenizer.codec import Encoded
 from instar.data.tokenizer.from_folder import FromFolder
 from instar.data.tokenizer.kmer import Kmer
@@ -45,10 +46,12 @@ def build_tokenizer(config: TokenizerConfig, texts: Texts) -> Tokenizer:
 __all__ = [
     "Bpe",
     "Character",
+    "ChatTemplate",
     "Encoded",
     "FromFolder",
     "Kmer",
     "Layout",
+    "Marks",
     "Tokenizer",
     "TokenizerConfig",
     "Unigram",

@@ -12,9 +12,13 @@ from instar.core.errors import DataError, InputMissingError
 from instar.data.tokenizer.codec import Codec, Encoded, Specials
 from instar.data.tokenizer.fast import FastCodec
 from instar.data.tokenizer.sequence import CharacterCodec, KmerCodec
+from instar.data.tokenizer.template import TEMPLATE_FILE, read_template
 
 Layout = Literal["encoder", "decoder", "none"]
 """Special tokens round a text: [CLS] ... [SEP]; a mark at its end; nothing."""
+
+Marks = tuple[tuple[int, ...], tuple[int, ...]]
+"""Special tokens before and after a text."""
 
 OWN_FILE = "instar_tokenizer.json"
 FAST_FILE = "tokenizer.json"
@@ -45,6 +49,10 @@ class Tokenizer:
         self.bos_id = ids.get("bos")
         self.eos_id = ids.get("eos")
         self.special_ids = frozenset(number for number in ids.values() if number is not None)
+        self.chat_template: str | None = None
+        """How a talk is written, in Jinja; it goes wherever the tokenizer goes, and no id depends on it."""
+        self.marks: Marks | None = None
+        """What a foreign tokenizer puts round a text; None: nobody knows."""
         self._forbidden = np.zeros(self.vocab_size, dtype=np.bool_)
         self._forbidden[list(self.special_ids - {self.unk_id})] = True
         self.fingerprint = self._fingerprint()
@@ -100,6 +108,8 @@ class Tokenizer:
         named = {f"{name}_token": token for name, token in self.specials.named().items()}
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **named}
         _write_json(folder / "tokenizer_config.json", config)
+        if self.chat_template is not None:
+            (folder / TEMPLATE_FILE).write_text(self.chat_template, encoding="utf-8")
 
     def _fast_text(self) -> str | None:
         if isinstance(self.codec, FastCodec):
@@ -135,9 +145,12 @@ class Tokenizer:
         if not folder.is_dir():
             raise InputMissingError(f"{folder}: no such folder; wanted one with {FAST_FILE} or vocab.txt")
         if not (folder / OWN_FILE).is_file():
-            from instar.data.tokenizer.folder import read_foreign
+            from instar.data.tokenizer.folder import marks_of, read_foreign
 
-            return cls(*read_foreign(folder))
+            foreign = cls(*read_foreign(folder))
+            foreign.marks = marks_of(folder, foreign)
+            foreign.chat_template = read_template(folder)
+            return foreign
         try:
             own = json.loads((folder / OWN_FILE).read_text(encoding="utf-8"))
             if own["format"] != _FORMAT:
@@ -149,6 +162,7 @@ class Tokenizer:
             raise DataError(f"{folder / OWN_FILE}: damaged ({error})") from error
         if loaded.fingerprint != own["fingerprint"]:
             raise DataError(f"{folder}: the tokenizer's files were changed after it was saved; take them from a copy")
+        loaded.chat_template = read_template(folder)
         return loaded
 
 

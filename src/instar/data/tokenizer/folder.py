@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.core.errors import DataError
+from instar.data.tokenizer.base import FAST_FILE, Marks, Tokenizer
 from instar.data.tokenizer.codec import Specials
 from instar.data.tokenizer.fast import FastCodec
 
@@ -33,6 +34,33 @@ def read_foreign(folder: Path) -> tuple[FastCodec, Specials]:
         raise DataError(f"{folder}: the tokenizer cannot be read ({error})") from error
     specials = _specials(backend, config)
     return FastCodec(backend.to_str()), Specials.of(specials)
+
+
+def marks_of(folder: Path, tokenizer: Tokenizer) -> Marks | None:
+    """The special tokens that a folder's tokenizer.json puts round a text; None where there is no such file.
+
+    A configuration that says whether a text begins and ends with a mark (add_bos_token, add_eos_token) is followed.
+    """
+    if not (folder / FAST_FILE).is_file():
+        return None
+    backend = tokenizer.codec.backend()
+    plain, whole = backend.encode("a", add_special_tokens=False).ids, backend.encode("a").ids
+    places = range(len(whole) - len(plain) + 1)
+    start = next((place for place in places if whole[place : place + len(plain)] == plain), 0)
+    before, after = tuple(whole[:start]), tuple(whole[start + len(plain) :])
+    config = _json(folder / "tokenizer_config.json")
+    return (
+        _said(before, config.get("add_bos_token"), tokenizer.bos_id),
+        _said(after, config.get("add_eos_token"), tokenizer.eos_id),
+    )
+
+
+def _said(found: tuple[int, ...], wanted: object, number: int | None) -> tuple[int, ...]:
+    if wanted is False:
+        return tuple(other for other in found if other != number)
+    if wanted is True and number is not None and number not in found:
+        return (number,)
+    return found
 
 
 def _backend(folder: Path, config: dict[str, Any]) -> Any:
