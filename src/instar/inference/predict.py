@@ -128,7 +128,7 @@ class Predictor:
         read_M = torch.from_numpy(np.flatnonzero(has_next_T))
         said: Forward = self.network(batch.to(self.device).reading(read_M.to(self.device)))
         nll_M = said.cross_entropy(batch.ids_T[read_M + 1].to(self.device)).nll_M.double().cpu()
-        for part_M in nll_M.split([length - 1 for length in batch.lengths]):
+        for part_M in torch.split(nll_M, [length - 1 for length in batch.lengths]):
             yield {"log_likelihood": -float(part_M.sum()), "tokens": len(part_M)}
 
     def _fills(self, batch: Batch) -> Iterator[Row]:
