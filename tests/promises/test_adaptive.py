@@ -301,3 +301,21 @@ def test_preparing_a_run_writes_nothing(shrunk: Callable, tmp_path: Path) -> Non
 
     prepare(shrunk(NAME).config, RunFolder(tmp_path / "run"), Runtime(), None, console=Console(quiet=True))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_bit_that_flips_in_the_plane_ends_the_run_before_it_saves(
+    shrunk: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chances, "FOLD_BYTES", 1)
+    folder = tmp_path / "run"
+    break_off(shrunk(NAME), folder, "step_ended", 13, *LONGER)
+    assert read_header(folder / "masking").folded_step > 0
+    kept, before = last(folder), sorted(path.name for path in folder.glob("checkpoint-*"))
+    path = folder / "masking" / "value.bin"
+    whole = path.read_bytes()
+    path.write_bytes(bytes([whole[0] ^ 4]) + whole[1:])
+    with pytest.raises(CheckpointError, match=r"value.bin: bytes 0 to .* are not what was written there"):
+        run(shrunk(NAME), folder, *LONGER)
+    assert (last(folder), sorted(path.name for path in folder.glob("checkpoint-*"))) == (kept, before)
+    path.write_bytes(whole)
+    run(shrunk(NAME), folder, *LONGER)

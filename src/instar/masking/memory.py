@@ -20,6 +20,7 @@ from instar.masking.bernoulli import BernoulliPolicy
 from instar.masking.chances import DECAY_STEPS, Chances
 from instar.masking.layout import Layout, Spans
 from instar.masking.plane import Form, must_match, read_header
+from instar.masking.seal import Check
 from instar.masking.statistic import StatisticName, scale_of
 from instar.masking.store import ChanceStore, Change, Hold, Measured, StoreLearner, begin_anew, open_store
 from instar.masking.type_average import TypeAveragePolicy
@@ -108,6 +109,7 @@ class StoreMemory:
         self._hold: Hold | None = None
         self._learner: StoreLearner | None = None
         self._share = Share()
+        self._check: Check | None = None
 
     def open(self, saved: State | None, step: int, share: Share) -> list[Change]:
         """Main holds the store for all and clears what no checkpoint knows of."""
@@ -122,6 +124,8 @@ class StoreMemory:
             if saved is None:
                 begin_anew(self.folder)
             self._drop_after(positions)
+            seals = self._opened().seals()
+            self._check = None if seals is None else Check(seals, self.folder)
         share.wait()
         self.store = self._opened()
         pending = self.store.restore(positions, step)
@@ -172,6 +176,8 @@ class StoreMemory:
         return Measured(chosen.step, spans, values_W, chosen.document_M[order_W] % self._share.size)
 
     def settle(self, measured: Measured) -> list[Change]:
+        if self._check is not None:
+            self._check.so_far()
         learner = self._open_learner()
         if not self._share.writes:
             return [learner.store.change(measured, learner.rank)]
@@ -182,6 +188,9 @@ class StoreMemory:
             self._open_learner().apply(one)
 
     def sync(self) -> None:
+        """No checkpoint is made of a plane that was not looked at."""
+        if self._check is not None:
+            self._check.whole()
         self._open_learner().sync()
 
     def marks(self) -> NDArray[np.int64]:
@@ -199,6 +208,8 @@ class StoreMemory:
 
     def close(self) -> None:
         """Let go of files and of the store."""
+        if self._check is not None:
+            self._check.give_up()
         if self._learner is not None:
             self._learner.close()
         if self._hold is not None:
@@ -233,6 +244,7 @@ def reference_store(folder: Path, form: Form) -> ChanceStore:
     must_match(folder, found, Form(**{**vars(found), "fingerprint": form.fingerprint}))
     store = ChanceStore(folder, found, rule=Rule(), prior=1.0)
     store.latest()
+    store.verify()
     return store
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from instar.checkpoint.disk import disk_errors, sync_folder
 from instar.checkpoint.values import read_json, write_json
 from instar.core.errors import CheckpointError, DataError
+from instar.masking.seal import Seals, drop_old
 
 FORMAT = "instar-chances"
 VERSION = 1
@@ -53,11 +54,17 @@ class Form:
     folding: Mapping[str, int] = field(default_factory=dict)
     """Up to where changes were being written when this was written; empty: none were."""
     folding_step: int = -1
+    seals: str = ""
+    """File of the CRCs of the files' blocks; empty: of a store that was made before there were any."""
 
     def all_channels(self) -> tuple[tuple[str, np.dtype[Any]], ...]:
         """Name and type of each file."""
         values = tuple((name, _DTYPES[self.dtype]) for name in self.channels)
         return (*values, (AGE, _TICKS)) if self.tick else values
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file."""
+        return {name: self.num_characters * dtype.itemsize for name, dtype in self.all_channels()}
 
 
 class Plane:
@@ -85,12 +92,21 @@ class Plane:
                     file.truncate(form.num_characters * dtype.itemsize)
                     os.fsync(file.fileno())
             sync_folder(folder)
-        write_header(folder, form)
+        seal(folder, form, Seals.of_zeros(form.sizes()))
 
     def flush(self) -> None:
         """Bring a shared view's pages to the disk."""
         for array in self.arrays.values():
             array.flush()  # type: ignore[attr-defined]
+
+
+def seal(folder: Path, form: Form, seals: Seals | None = None) -> Form:
+    """Write the header with the CRCs of the files (None: as they are); returns it."""
+    seals = Seals.of_files(folder, form.sizes()) if seals is None else seals
+    sealed = replace(form, seals=seals.write(folder))
+    write_header(folder, sealed)
+    drop_old(folder, sealed.seals)
+    return sealed
 
 
 def write_header(folder: Path, form: Form) -> None:
@@ -142,7 +158,7 @@ def must_match(folder: Path, found: Form, wanted: Form) -> None:
 
 def blank(form: Form) -> Form:
     """The same form with nothing folded."""
-    return replace(form, folded={}, folded_step=-1, folding={}, folding_step=-1)
+    return replace(form, folded={}, folded_step=-1, folding={}, folding_step=-1, seals="")
 
 
 # ---- values and their codes ----

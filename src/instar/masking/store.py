@@ -20,7 +20,8 @@ from instar.core.rundir import RunFolder
 from instar.masking import journal
 from instar.masking.journal import Record
 from instar.masking.layout import CodedMeans, Spans, gathered, token_means
-from instar.masking.plane import AGE, HEADER, Decoder, Form, Plane, blank, must_match, read_header, write_header
+from instar.masking.plane import AGE, HEADER, Decoder, Form, Plane, blank, must_match, read_header, seal, write_header
+from instar.masking.seal import BLOCK, Seals, blocks_of
 from instar.masking.update import Rule
 
 _UNITS = 1 << 20
@@ -190,17 +191,40 @@ class ChanceStore:
             return
         self.form = replace(self.form, folding=dict(positions), folding_step=step)
         write_header(self.folder, self.form)
+        touched = {name: np.zeros(-(-size // BLOCK), dtype=np.bool_) for name, size in self.form.sizes().items()}
         with disk_errors(self.folder):
             shared = Plane(self.folder, self.form, view="shared")
             for record in self._records(positions):
                 change = self.change_of(record)
                 self._write(shared, change.step, change.spans, change.codes)
+                for name, dtype in self.form.all_channels():
+                    touched[name] |= blocks_of(change.spans, dtype.itemsize, len(touched[name]))
             shared.flush()
+        seals = self.seals()
         folded = {**self.form.folded, **positions}
         self.form = replace(self.form, folded=folded, folded_step=step, folding={}, folding_step=-1)
-        write_header(self.folder, self.form)
+        if seals is None:
+            write_header(self.folder, self.form)
+        else:
+            seals.renew(self.folder, touched)
+            self.form = seal(self.folder, self.form, seals)
         for rank, at in positions.items():
             journal.drop_before(self.folder, int(rank), at)
+
+    def seals(self) -> Seals | None:
+        """What the blocks of the files must be; None for a store that was made before that was kept."""
+        return Seals.read(self.folder, self.form.seals, self.form.sizes()) if self.form.seals else None
+
+    def verify(self) -> None:
+        """CheckpointError if the files are not what was written into them; reads them whole."""
+        try:
+            seals = self.seals()
+            if seals is not None and not self.form.folding:
+                seals.verify(self.folder)
+        except CheckpointError:
+            if read_header(self.folder) == self.form:
+                raise
+            # A run that goes on has folded since the header was read: the files are on their way to another state.
 
 
 def _step_of(record: Record) -> int:

@@ -21,7 +21,7 @@ from instar.data.samples import Samples
 from instar.data.source import Fasta, Source
 from instar.inference.probe import BASES, Prober, Said, letters_of
 from instar.masking.layout import Layout, Spans
-from instar.masking.plane import Form, Plane, encode, write_header
+from instar.masking.plane import Form, Plane, encode, seal
 from instar.masking.statistic import scale_of
 from instar.run.config import RunConfig
 from instar.run.corpus import cut_of
@@ -183,7 +183,7 @@ class _Planes:
         """All of it on the disk."""
         for name, plane in self._planes.items():
             plane.flush()
-            write_header(self._folder / name, self._forms[name])
+            seal(self._folder / name, self._forms[name])
 
     def means(self) -> dict[str, float]:
         """Mean of each measure over the tokens."""

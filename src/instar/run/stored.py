@@ -106,6 +106,7 @@ def open_stored(folder: Path) -> Stored:
         must_match(place, form, type(form)(**{**vars(form), "fingerprint": layout.fingerprint}))
         store = ChanceStore(place, form, rule=Rule())
         notices += store.latest()
+        store.verify()
         stores[place.name if is_probe else form.statistic] = store
     return Stored(config=config, tokenizer=tokenizer, cache=cache, layout=layout, stores=stores, notices=tuple(notices))
 

@@ -20,7 +20,7 @@ from instar.genome.coordinates import Aliases, Interval, parse_region, read_alia
 from instar.genome.track import Bounds, Track, bedgraph_lines, read_bedgraph, read_bigwig, runs, write_bigwig
 from instar.masking.chances import Chances
 from instar.masking.memory import form_of
-from instar.masking.plane import AGE, Plane, encode, write_header
+from instar.masking.plane import AGE, Plane, encode, seal
 from instar.report.browser import BrowserTrack, browser_page
 from instar.run.config import RunConfig
 from instar.run.corpus import build_corpus
@@ -81,7 +81,7 @@ def import_values(run: Path, given: Path) -> dict[str, Any]:
         if form.tick:
             plane.arrays[AGE][first : first + len(part)] = ~np.isnan(part)  # as if measured in the first steps
     plane.flush()
-    write_header(place, form)
+    seal(place, form)
     return {"store": str(place), "characters": stored.layout.num_characters, "known": known}
 
 
