@@ -13,7 +13,7 @@ from PIL import Image
 from instar.cli import main
 from instar.core.errors import DataError, InputMissingError, UsageError
 from instar.core.rundir import RunFolder
-from instar.genome.track import read_bigwig
+from instar.genome.track import read_bigwig, write_bigwig
 from instar.masking import journal
 from instar.run.stored import open_stored, sizes_of
 from instar.run.tracks import Shown, export, import_values, summary, view
@@ -133,6 +133,11 @@ def test_shards_that_do_not_fit(place: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.bedgraph").write_text("chrZ\t0\t5\t0.5\nchrA\t0\t5\t7\n")
     with pytest.raises(DataError, match=r"(?s)no chromosome 'chrZ'.*wanted a value from 0 to 1"):
         import_values(new, tmp_path / "bad.bedgraph")
+
+    write_bigwig(tmp_path / "bad.bw", {"chrA": np.full(700, 1.25, np.float32)})
+    with pytest.raises(DataError, match=r"bad.bw: has values outside 0 to 1 on chrA"):
+        import_values(new, tmp_path / "bad.bw")
+    assert not (new / "masking").exists(), "nothing is written before all was read"
 
 
 def test_the_sum_of_a_class_counts_its_bases(place: Path) -> None:
