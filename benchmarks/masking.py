@@ -1,7 +1,7 @@
 """Does masking that follows the model help? Eleven ways to mask, paired seeds, three corpora.
 
 python benchmarks/masking.py --output FOLDER                   what is missing in FOLDER; writes benchmarks/README.md
-python benchmarks/masking.py --output FOLDER --corpus yeast    one corpus: several processes can share the work
+python benchmarks/masking.py --output FOLDER --corpus yeast    one corpus (or --seed N): processes can share the work
 python benchmarks/masking.py --output FOLDER --table           no run; the table from what is there
 python benchmarks/masking.py --output FOLDER --quick           short runs of two arms, nothing written elsewhere
 """
@@ -65,7 +65,7 @@ CONTROLS = {
     "bernoulli, as it began": "uniform 30 %",
 }
 """What an arm is to be compared with, besides uniform masking at 15 %: the same budget without its values."""
-COST_ROUNDS, COST_STEPS = 7, 24
+COST_ROUNDS, COST_STEPS = 5, 20
 QUICK_ARMS = (CONTROL, "adaptive, one_minus_p")
 
 
@@ -75,10 +75,11 @@ def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     if not options.table:
         _run_all(options)
-        _time_all(options)
+        if options.seed is None:
+            _time_all(options)
     told = list(tell(options.output, _arms(options)))
     print("\n".join(told))
-    if not options.quick and options.corpus is None:
+    if not options.quick and options.corpus is None and options.seed is None:
         write(told)
 
 
@@ -89,6 +90,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of the results; a run that is there is kept")
     parser.add_argument("--seeds", type=int, default=5, help="paired seeds")
+    parser.add_argument("--seed", type=int, action="append", help="only this one of them; may be repeated")
     parser.add_argument("--corpus", action="append", choices=CORPORA, help="may be repeated; all if not given")
     parser.add_argument("--table", action="store_true", help="run nothing; the table from what is there")
     parser.add_argument("--quick", action="store_true", help="runs of a second; writes nothing but its folder")
@@ -154,7 +156,8 @@ def _prepared(options: argparse.Namespace, name: str, seed: int) -> tuple[Any, A
 
 def _lines(options: argparse.Namespace, kind: str) -> Path:
     """The file that this process appends to; a torn last line of an earlier one is taken off."""
-    path: Path = options.output / f"{kind}-{'-'.join(options.corpus or CORPORA)}.jsonl"
+    named = [kind, *(options.corpus or CORPORA), *map(str, options.seed or ())]
+    path: Path = options.output / f"{'-'.join(named)}.jsonl"
     if path.is_file():
         text = path.read_text(encoding="utf-8")
         path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
@@ -168,8 +171,8 @@ def _append(path: Path, found: Mapping[str, Any]) -> None:
 
 def _pairs(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
     """Corpora and seeds of this process, seed by seed, so that what is there at any time is of whole seeds."""
-    seeds = 2 if options.quick else options.seeds
-    yield from ((corpus, seed) for seed in range(seeds) for corpus in (options.corpus or CORPORA))
+    seeds = options.seed or range(2 if options.quick else options.seeds)
+    yield from ((corpus, seed) for seed in seeds for corpus in (options.corpus or CORPORA))
 
 
 def read_lines(folder: Path, kind: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ QUANTILES = (
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
 )  # fmt: skip
 """97.5 % quantiles of Student's t with 1, 2, ... 20 degrees of freedom."""
-WITHIN = 0.1
+WITHIN = 0.5
 """Nats above the control's loss before the shift that count as recovered."""
 GROUPS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "synthetic": {"repeat": (0,), "motif": (1, 2), "random": (3,)},

@@ -97,7 +97,7 @@ def test_differences_are_paired_by_seed_and_losses_read_at_the_fastest_time() ->
     assert second["mean"]["seconds"] == pytest.approx(np.mean([(4 + x) / 2 for x in (0.9, 1.7, 2.8)]))
     assert second["mean"]["share motif"] == pytest.approx(0.5)
     assert second["mean"]["rate"] == pytest.approx(0.15)
-    assert second["mean"]["recovered"] == pytest.approx(1 / 3)  # by seed 2 only, whose level is 3.1
+    assert second["mean"]["recovered"] == pytest.approx(1 / 3)  # by seed 2 only, whose level is 3.5
     lines = table_of("synthetic", [first, second])
     assert len({line.count("|") for line in lines}) == 1
     assert "(2 did not)" in lines[-1]
