@@ -12,7 +12,7 @@ from rich.console import Console
 
 from instar.checkpoint.lock import RunLock
 from instar.checkpoint.values import read_lines
-from instar.core.errors import CheckpointError, InputMissingError, OutputError
+from instar.core.errors import CheckpointError, InputMissingError, OutputError, UsageError
 from instar.core.rundir import RunFolder
 from instar.run import prepare
 from instar.run.status import status
@@ -142,6 +142,23 @@ def test_status_of_what_is_no_run(tmp_path: Path, workshop: Workshop) -> None:
     (tmp_path / "run.yaml").write_text("task: [")
     with pytest.raises(CheckpointError, match="is not the run file that was written"):
         status(tmp_path)
+
+
+def test_status_of_a_run_that_was_stopped_between_two_lines_and_of_torn_files(workshop: Workshop) -> None:
+    summary = run(workshop, "train.log_every=4", extra=[AtStep(6, self_stop)])
+    folder, checkpoint = workshop.folder / "run", Path(summary["checkpoint"])
+    found = status(folder)
+    assert (found["step"], found["done"]) == (6, 0.5)
+    with pytest.raises(UsageError, match=r"checkpoint-6: is a checkpoint; its run is .*run$"):
+        status(checkpoint)
+    for text in (b"", b"\xff\x00 torn", b"[1, 2]\n"):
+        (folder / "metrics.jsonl").write_bytes(text)
+        found = status(folder)
+        assert (found["state"], found["step"], found["checkpoint"]) == ("stopped", 6, str(checkpoint))
+    (checkpoint / "state.json").write_bytes(b"\x00\xff")
+    assert status(folder)["step"] == 0
+    (folder / "metrics.jsonl").unlink()
+    assert status(folder)["step"] == 0
 
 
 def test_a_folder_that_a_live_run_writes_is_not_trained_in(workshop: Workshop) -> None:

@@ -2,13 +2,14 @@
 
 import os
 import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from instar.checkpoint.lineage import STATE
 from instar.checkpoint.values import read_json
 from instar.core.budget import Budget
-from instar.core.errors import CheckpointError, InputMissingError
+from instar.core.errors import CheckpointError, InputMissingError, UsageError
 from instar.core.rundir import RunFolder
 from instar.report.reading import read_run
 from instar.run.folder import read_run_file
@@ -24,9 +25,11 @@ def status(run: Path) -> dict[str, Any]:
     folder = RunFolder(run)
     if not folder.run_file.is_file():
         raise InputMissingError(f"{run}: no run here (no run.yaml); give a run folder, like runs/NAME")
+    if (run / STATE).is_file():
+        raise UsageError(f"{run}: is a checkpoint; its run is {run.parent}")
     config = read_run_file(folder.run_file)
-    lines = read_run(run).lines if folder.metrics.is_file() else ()
-    last = max(lines, key=lambda line: line["step"], default={})
+    lines = _lines(folder)
+    last = max((*lines, *_saved(folder)), key=lambda line: line["step"], default={})
     budget = config.train.budget
     holder = _holder(folder)
     found: dict[str, Any] = {
@@ -41,13 +44,34 @@ def status(run: Path) -> dict[str, Any]:
         found["done"] = round(share, 4)
         if holder is None and share >= 1 - 1e-9:
             found["state"] = "done"
-        if holder is not None and 0 < share < 1:
-            found["seconds_left"] = round(last.get("seconds", 0.0) * (1 - share) / share)
+        measured = max(lines, key=lambda line: line["step"], default={})
+        spent = _share(measured, budget, folder)
+        if holder is not None and spent and share < 1:
+            found["seconds_left"] = round(measured.get("seconds", 0.0) * (1 - share) / spent)
     found |= _figures(lines)
     checkpoints = folder.checkpoints()
     if checkpoints:
         found["checkpoint"] = str(checkpoints[-1][1])
     return found | (holder or {})
+
+
+def _lines(folder: RunFolder) -> Sequence[dict[str, Any]]:
+    """What was measured; nothing yet where the run has just begun."""
+    try:
+        return read_run(folder.path).lines
+    except InputMissingError:
+        return ()
+
+
+def _saved(folder: RunFolder) -> Iterator[dict[str, Any]]:
+    """How far the newest checkpoint is that can be read: a run that was stopped between two lines of figures."""
+    for step, checkpoint in reversed(folder.checkpoints()):
+        try:
+            counters = read_json(checkpoint / STATE)["counters"]
+            yield {"step": step, "samples": float(counters["samples"]), "tokens": float(counters["tokens"])}
+        except (CheckpointError, KeyError, TypeError, ValueError):
+            continue
+        return
 
 
 def _share(last: dict[str, Any], budget: Budget, folder: RunFolder) -> float | None:
