@@ -57,7 +57,7 @@ def test_reading_is_the_mean_over_a_tokens_characters(pairs: list[tuple[int, int
     table = np.rint(Decoder("uint8", 0.5)(np.arange(256).astype(np.uint8)) * 2.0**20).astype(np.int64)
     means = CodedMeans(table, 1 << 20)
     for _ in range(2):  # its memory is used again
-        quick = means(gathered(codes, asked), asked.length_T)
+        quick = means(codes, asked)
         np.testing.assert_allclose(quick, wanted, atol=2e-6)
 
 
@@ -65,6 +65,11 @@ def test_tokens_end_to_end_are_read_alike_one_by_one_and_as_a_piece() -> None:
     codes = np.arange(250, dtype=np.uint8)
     tiled = Spans(np.cumsum([0, *[3] * 40]), np.full(41, 3))
     assert (gathered(codes, tiled) == codes[tiled.characters()]).all()
+    means = CodedMeans(np.arange(256), 1)
+    each = [codes[3 * token : 3 * token + 3].mean() for token in range(41)]
+    np.testing.assert_allclose(means(codes, tiled), each)
+    one_by_one = np.concatenate([means(codes, tiled[np.array([token])]) for token in range(41)])
+    assert (means(codes, tiled) == one_by_one).all()
 
 
 def test_a_store_of_unseen_characters_reads_the_prior(tmp_path: Path) -> None:

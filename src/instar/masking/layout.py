@@ -5,6 +5,7 @@ Shape letters: N documents, T tokens.
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,16 @@ class Spans:
         ends_T = np.cumsum(self.length_T)
         total = int(ends_T[-1]) if len(ends_T) else 0
         places = np.repeat(self.start_T - (ends_T - self.length_T), self.length_T)
-        places += np.arange(total)
+        places += _counting(1 << total.bit_length())[:total]
         return places
+
+
+@lru_cache(maxsize=2)
+def _counting(size: int) -> Ints:
+    """0, 1, 2, ... for reading only; kept, for the memory would cost more than the numbers."""
+    numbers = np.arange(size)
+    numbers.setflags(write=False)
+    return numbers
 
 
 def gathered(values: NDArray[np.generic], spans: Spans) -> NDArray[np.generic]:
@@ -79,13 +88,18 @@ def gathered(values: NDArray[np.generic], spans: Spans) -> NDArray[np.generic]:
     """
     if not len(spans):
         return values[:0].copy()
-    ends_T = spans.start_T + spans.length_T
+    pieces = _pieces(spans, spans.start_T + spans.length_T)
+    return values[spans.characters()] if pieces is None else np.concatenate([values[low:high] for low, high in pieces])
+
+
+def _pieces(spans: Spans, ends_T: Ints) -> list[tuple[int, int]] | None:
+    """(first, end) of each stretch in which tokens follow each other; None where these are too many to be worth it."""
     breaks = np.flatnonzero(spans.start_T[1:] != ends_T[:-1]) + 1
     if len(breaks) * 16 > len(spans):
-        return values[spans.characters()]
+        return None
     first = spans.start_T[np.concatenate([[0], breaks])].tolist()
     last = ends_T[np.concatenate([breaks - 1, [len(spans) - 1]])].tolist()
-    return np.concatenate([values[low:high] for low, high in zip(first, last, strict=True)])
+    return list(zip(first, last, strict=True))
 
 
 def token_means(values: NDArray[np.float32], length_T: Ints) -> NDArray[np.float64]:
@@ -102,41 +116,54 @@ def token_means(values: NDArray[np.float32], length_T: Ints) -> NDArray[np.float
 
 
 class CodedMeans:
-    """`token_means` of what a table of 256 whole numbers says of each byte; exact, so no order of adding matters.
+    """Mean of each token's characters, where a table of 256 whole numbers says what each byte counts.
 
-    A running sum in whole numbers is several times faster than a sum for each token, and memory that is kept from call
-    to call several times faster than memory that the system hands out anew. For one thread at a time.
+    A running sum in whole numbers is several times faster than a sum for each token, and exact, so no order of adding
+    matters. Memory is kept from call to call, for what the system hands out anew costs more than the sums do. For one
+    thread at a time.
     """
 
     def __init__(self, table: NDArray[np.int64], unit: int) -> None:
-        """`unit` is the whole number that stands for 1."""
+        """`unit` is the whole number that stands for 1; what a batch adds up to must fit 64 bits."""
         self._table = torch.from_numpy(table)
         self._unit = unit
         self._room(0, 0)
 
     def _room(self, num_characters: int, num_tokens: int) -> None:
-        self._places = torch.empty(num_characters, dtype=torch.int32)
+        self._codes = torch.empty(num_characters, dtype=torch.int32)
         self._running = torch.zeros(num_characters + 1, dtype=torch.int64)
         self._ends = np.empty(num_tokens, dtype=np.int64)
         self._reached = np.zeros(num_tokens + 1, dtype=np.int64)
 
-    def __call__(self, codes: NDArray[Any], length_T: Ints) -> NDArray[np.float64]:
+    def __call__(self, values: NDArray[Any], spans: Spans) -> NDArray[np.float64]:
         """(T,) mean of each token's numbers; NaN for a token without characters."""
-        count, tokens = len(codes), len(length_T)
+        tokens, count = len(spans), spans.num_characters
         if not count:
             return np.full(tokens, np.nan)
-        if len(self._places) < count or len(self._ends) < tokens:
+        if len(self._codes) < count or len(self._ends) < tokens:
             self._room(count + count // 4, tokens + tokens // 4)
-        places, numbers = self._places[:count], self._running[1 : count + 1]
-        places.copy_(torch.from_numpy(codes))
-        torch.index_select(self._table, 0, places, out=numbers)
-        torch.cumsum(numbers, 0, out=numbers)
+        codes, numbers = self._codes[:count], self._running[1 : count + 1]
         ends_T, reached = self._ends[:tokens], self._reached[: tokens + 1]
-        np.cumsum(length_T, out=ends_T)
+        self._gather(values, spans, ends_T, codes.numpy())
+        torch.index_select(self._table, 0, codes, out=numbers)
+        torch.cumsum(numbers, 0, out=numbers)
+        np.cumsum(spans.length_T, out=ends_T)
         self._running.numpy().take(ends_T, out=reached[1:], mode="clip")
-        means_T = np.empty(tokens)
-        np.subtract(reached[1:], reached[:-1], out=means_T)
-        means_T /= self._unit
+        np.subtract(reached[1:], reached[:-1], out=ends_T)
+        means_T: NDArray[np.float64] = ends_T / self._unit
         with np.errstate(invalid="ignore"):
-            means_T /= length_T
+            means_T /= spans.length_T
         return means_T
+
+    @staticmethod
+    def _gather(values: NDArray[Any], spans: Spans, spare_T: Ints, into: NDArray[np.int32]) -> None:
+        """Put the bytes of all characters, token after token, into `into`, what lies in one piece as one."""
+        np.add(spans.start_T, spans.length_T, out=spare_T)
+        pieces = _pieces(spans, spare_T)
+        if pieces is None:
+            into[:] = values[spans.characters()]
+            return
+        at = 0
+        for low, high in pieces:
+            into[at : at + high - low] = values[low:high]
+            at += high - low

@@ -75,7 +75,7 @@ class ChanceStore:
         arrays = self.plane.arrays
         is_faded = self.decay > 0 and AGE in arrays
         if self.form.dtype == "uint8" and "slow" not in arrays and not is_faded:
-            return self._means(gathered(arrays["value"], spans), spans.length_T)
+            return self._means(arrays["value"], spans)
         values = self._decode_or_prior(gathered(arrays["value"], spans))
         if "slow" in arrays:
             slow = self._decode(gathered(arrays["slow"], spans))
