@@ -58,6 +58,22 @@ def test_what_nobody_wrote_is_sealed_too(tmp_path: Path) -> None:
         opened(tmp_path / "s").verify()
 
 
+def test_holes_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else opening the blank store of a genome would read gigabytes of zeros."""
+    for module in (seal, store):
+        monkeypatch.setattr(module, "BLOCK", 1 << 16)
+    made = opened(tmp_path / "s", num_characters=50 << 20, fingerprint="f" * 64)
+    with (tmp_path / "s" / "value.bin").open("r+b") as file:
+        file.seek(30 << 20)
+        file.write(b"x")
+    read: list[int] = []
+    crc32 = seal.zlib.crc32
+    monkeypatch.setattr(seal.zlib, "crc32", lambda data: read.append(any(data)) or crc32(data))
+    with pytest.raises(CheckpointError, match=f"bytes {30 << 20:,} to"):
+        made.verify()
+    assert sum(read) == 2, "the file of CRCs, and the block that holds something"
+
+
 def test_a_damaged_file_of_seals_is_found(tmp_path: Path) -> None:
     folded(tmp_path / "s")
     (path,) = (tmp_path / "s").glob("seals-*.bin")

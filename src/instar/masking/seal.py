@@ -4,9 +4,11 @@ A plane's file changes only in a fold, which renews the CRCs of the blocks that 
 of CRCs that belongs to it, and that file's name is the CRC of its content. So header and CRCs change at one moment.
 """
 
+import errno
+import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +90,27 @@ class Seals:
                     )
 
 
-def _crcs(path: Path, blocks: Iterable[int]) -> Iterable[tuple[int, int]]:
+def _crcs(path: Path, blocks: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """(block, CRC of it as it is in the file), in order."""
     with path.open("rb", buffering=0) as file:
+        size, data = os.fstat(file.fileno()).st_size, 0
         for block in blocks:
-            file.seek(block * BLOCK)
+            start, end = block * BLOCK, min(size, (block + 1) * BLOCK)
+            if data < end:
+                data = _data_from(file.fileno(), start, size)
+            if data >= end:
+                yield block, zlib.crc32(bytes(end - start))  # never written: a genome's store is mostly holes at first
+                continue
+            file.seek(start)
             yield block, zlib.crc32(file.read(BLOCK))
+
+
+def _data_from(number: int, start: int, size: int) -> int:
+    """Where a file's next written bytes lie; what is before them is holes."""
+    try:
+        return os.lseek(number, start, os.SEEK_DATA)
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else start  # none at all; or the disk does not tell
 
 
 def drop_old(folder: Path, kept: str) -> None:
