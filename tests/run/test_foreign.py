@@ -186,6 +186,25 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_a_configuration_of_another_architecture_takes_no_memory(tmp_path: Path, monkeypatch: Any) -> None:
+    """The other architecture's usual sizes may be those of a model that no machine here holds."""
+    folder = llama(tmp_path / "llama")
+    config = json.loads((folder / "config.json").read_text())
+    usual = {
+        "vocab_size": 304,
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "n_embd": 1024,
+        "n_head": 16,
+    }
+    (folder / "config.json").write_text(json.dumps(usual))
+    monkeypatch.setattr(transformers.GPT2LMHeadModel, "from_pretrained", None)
+    with pytest.raises(DataError, match=r"of another architecture or size: a gpt2 of 15\d,\d+,\d+ numbers, and the"):
+        generate(folder, "x", [], tell=silent)
+    (folder / "config.json").write_text(json.dumps(config))
+    assert generate(folder, "snow", ["max_new_tokens=2"], tell=silent)["tokens"] <= 2
+
+
 def test_no_code_of_a_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = llama(tmp_path / "llama")
     (folder / "chat_template.jinja").write_text(TEMPLATE)

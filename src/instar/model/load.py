@@ -1,6 +1,7 @@
 """Models from folders: safetensors and JSON only, no code of the folder's ever runs."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,7 @@ def load_model(
         set_dropout(hf_config, config.dropout)
     kind = model_class(hf_config, head)
     try:
+        _must_be_of_its_size(kind, hf_config, folder)
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "init"))
             model, info = kind.from_pretrained(
@@ -67,6 +69,8 @@ def load_model(
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
+    except DataError:
+        raise
     except Exception as error:  # noqa: BLE001  safetensors, JSON and Transformers each raise their own kinds
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"{folder}: the weights cannot be read: {reason}") from None
@@ -169,6 +173,18 @@ def _shapes(folder: Path) -> dict[str, Shape]:
         with safe_open(path, framework="pt") as file:
             found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
     return found
+
+
+def _must_be_of_its_size(kind: Any, hf_config: Any, folder: Path) -> None:
+    """DataError before memory is taken for a model that the folder cannot hold: its config.json is of another one."""
+    with quiet(), torch.device("meta"):
+        wanted = sum(parameter.numel() for parameter in kind(hf_config).parameters())
+    found = sum(math.prod(shape) for shape in _shapes(folder).values())
+    if wanted > 2 * found:
+        raise DataError(
+            f"{folder}: config.json is of another architecture or size: a {hf_config.model_type} of {wanted:,} "
+            f"numbers, and the folder holds {found:,}"
+        )
 
 
 def _is_body(name: str, prefix: str) -> bool:
