@@ -292,3 +292,14 @@ def test_an_unknown_family_that_leaks_is_found_out(monkeypatch):
     torch.testing.assert_close(
         mean_loss(ours, ready), ours.model(**padded(ready, "masked_lm")).loss, rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [("t5", "t5 has a decoder beside its encoder"), ("reformer", "reformer refuses these values: .*axial")],
+)
+def test_architectures_that_cannot_be_made_are_faults_of_the_run_file(family, words):
+    with pytest.raises(ConfigError, match=words):
+        build_network(
+            FromConfig(config=family, hidden_size=16), head="classify", tokenizer=Words(), num_labels=2, seed=1
+        )

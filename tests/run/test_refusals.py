@@ -181,3 +181,24 @@ def test_a_run_named_where_a_checkpoint_is_wanted_is_told_its_newest(workshop: W
     done = train(workshop.run_file("mlm"), short, output=workshop.folder / "out")
     with pytest.raises(CheckpointError, match=f"is no checkpoint of instar; did you mean {done['checkpoint']}"):
         train(workshop.run_file("mlm"), short, resume=done["run"], output=workshop.folder / "second")
+
+
+def test_one_class_alone_is_nothing_to_tell_apart(workshop: Workshop) -> None:
+    rows = workshop.folder / "rows.csv"
+    lines = [f"{line.split(',')[0]},bird,1,none" for line in rows.read_text().splitlines()[1:]]
+    rows.write_text("\n".join(["text,kind,size,traits", *lines]) + "\n")
+    said = refusal(DataError, workshop, "classify", output="alone")
+    assert said.startswith(f"{rows}: every label is 'bird'; a classifier wants two classes or more")
+
+
+def test_more_threads_than_any_machine_has_are_refused(workshop: Workshop) -> None:
+    said = refusal(ConfigError, workshop, "mlm", "train.threads=100000", output="threads")
+    assert said == "command line: train.threads: wanted a number of at most 1024; got 100000"
+
+
+def test_a_folder_without_a_tokenizer_is_not_learnt_from(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal(DataError, workshop, "mlm", f"tokenizer={{from: {workshop.folder}}}", output="none")
+    assert said.startswith(f"{workshop.folder}: no tokenizer here")
+    assert "learning" not in capsys.readouterr().err

@@ -98,10 +98,15 @@ def architecture(config: FromConfig, vocabulary: Vocabulary) -> Any:
     if config.dropout is not None:
         fields |= dict.fromkeys(_dropouts(kind), config.dropout)
     try:
-        return kind(**fields)
+        made = kind(**fields)
     except Exception as error:  # noqa: BLE001  Transformers' checks raise many kinds
         reason = " ".join(str(error).split())
         raise ConfigError([f"model: {config.config} refuses these values: {reason}"]) from None
+    if getattr(made, "is_encoder_decoder", False) and getattr(made, "decoder_start_token_id", None) is None:
+        raise ConfigError(
+            [f"model: {config.config} has a decoder beside its encoder; wanted one of the two, like bert or gpt2"]
+        )
+    return made
 
 
 def set_dropout(hf_config: Any, rate: float) -> None:

@@ -69,7 +69,11 @@ def _empty(hf_config: Any, head: Head, seed: int) -> Any:
     kind = model_class(hf_config, head)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))
-        return kind._from_config(hf_config)
+        try:
+            return kind._from_config(hf_config)
+        except (ValueError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError([f"model: {hf_config.model_type} refuses these values: {reason}"]) from error
 
 
 def _wrap(model: Any, head: Head, pooling: Pooling | None) -> Network:

@@ -57,7 +57,7 @@ class TrainConfig(Config):
     """cpu, cuda, cuda:1 (one of several), or auto: a GPU where there is one."""
     parallel: Parallel = Auto()
     """How processes share the work, where `torchrun` or another launcher started several."""
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads; null: as PyTorch finds them (`instar doctor` measures). Another number rounds sums differently."""
     checkpoint_activations: bool = False
     """Compute activations again in the backward pass instead of keeping them: slower, smaller."""

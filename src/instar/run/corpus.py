@@ -73,6 +73,12 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
     train = cached(data.train, known_labels(config))
     if isinstance(config.task, Classify) and train.label_kind == "none":
         raise ConfigError(["data.train.label: the task classify needs labels; name the column that holds them"])
+    if isinstance(config.task, Classify) and train.label_kind == "class" and len(train.label_names or ()) < 2:
+        every = ", ".join(train.label_names or ())
+        raise DataError(
+            f"{data.train.files()[0]}: every label is {every!r}; a classifier wants two classes or more (numbers are "
+            "learnt with data.train.label_kind: number)"
+        )
     evaluation = (
         data.eval if data.eval is None or isinstance(data.eval, Split) else cached(data.eval, train.label_names)
     )
@@ -188,13 +194,15 @@ def learnt_tokenizer(config: TokenizerConfig, data: DataConfig, tell: Tell) -> T
         except DataError as error:
             tell(f"{error}; it is learnt anew")
             shutil.rmtree(folder)
-    tell(f"tokenizer: learning {config.kind} from the training data")
+    if config.kind != "from_folder":
+        tell(f"tokenizer: learning {config.kind} from the training data")
     temporary = cache / f".tmp-{folder.name}-{os.getpid()}"
     try:
         built = build_tokenizer(config, data.train.texts)
     except DataError as error:
         place = str(data.train.files()[0])
-        raise error if place in str(error) else DataError(f"{place}: {error}") from error
+        is_told = place in str(error) or config.kind == "from_folder"
+        raise error if is_told else DataError(f"{place}: {error}") from error
     built.save(temporary)
     try:
         temporary.rename(folder)
