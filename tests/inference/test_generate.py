@@ -257,6 +257,27 @@ def test_more_new_tokens_than_the_context_are_refused() -> None:
         generator(max_new_tokens=64)
 
 
+def test_a_token_that_does_not_exist_ends_nothing() -> None:
+    with pytest.raises(UsageError, match=r"stop_ids: wanted numbers of tokens, 0 to 2\d\d; got \[9999\]"):
+        generator(stop_ids=(5, 9999))
+
+
+def test_transformers_keeps_its_warnings_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a token that was written, and is the padding token too, for a mask that was forgotten."""
+    from transformers.utils import logging
+
+    levels: list[int] = []
+    monkeypatch.setattr(
+        type(network("gpt2").model.base_model),
+        "warn_if_padding_and_no_attention_mask",
+        lambda *_: levels.append(logging.get_verbosity()),
+    )
+    before = logging.get_verbosity()
+    list(generator().rows(["the"]))
+    assert set(levels) == {logging.ERROR}
+    assert logging.get_verbosity() == before
+
+
 def test_an_empty_prompt_has_no_text() -> None:
     rows = list(generator().rows(["", "the"]))
     assert rows[0] == {"row": 0, "skipped": "the prompt has no token"}

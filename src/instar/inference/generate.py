@@ -23,6 +23,7 @@ from instar.inference.decoding import Decoding
 from instar.inference.ending import Endings, StopTexts, TextStream
 from instar.inference.evaluate import evaluation_mode
 from instar.model import Network
+from instar.model.quiet import quiet
 
 _AHEAD = 512
 Row = dict[str, Any]
@@ -50,6 +51,10 @@ class Generator:
     def __post_init__(self) -> None:
         if self.network.pooling is not None or not self.network.model.can_generate():
             raise UsageError("generate: wanted a causal language model; this network writes no text")
+        size = self.tokenizer.vocab_size
+        unknown = [number for number in self.decoding.stop_ids or () if number >= size]
+        if unknown:
+            raise UsageError(f"stop_ids: wanted numbers of tokens, 0 to {size - 1}; got {unknown}")
         context = self.network.max_length
         if context is not None and self._new_tokens >= context:
             raise UsageError(
@@ -160,7 +165,7 @@ class Generator:
         model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
         model.generation_config = GenerationConfig()
         try:
-            with evaluation_mode(self.network):
+            with quiet(), evaluation_mode(self.network):
                 yield
         finally:
             model.set_attn_implementation(attention)
