@@ -280,6 +280,52 @@ def test_other_words_for_a_turn(talker: Path, capsys: pytest.CaptureFixture[str]
     assert "the tokenizer has no chat template" in capsys.readouterr().err
 
 
+class Person(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("kind", "code"), [(Person, 0), (io.StringIO, 65)])
+def test_a_person_may_say_it_again_and_a_pipe_ends(
+    talker: Path, kind: type[io.StringIO], code: int, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(sys, "stdin", kind("the [SEP]\nsnow\n"))
+    with pytest.raises(SystemExit) as left:
+        main(["chat", str(talker), "max_new_tokens=3"])
+    assert int(left.value.code or 0) == code
+    assert "the message holds [SEP]" in capsys.readouterr().err
+
+
+def roberta(folder: Path) -> Path:
+    """Positions that begin after the padding token, and <mask>, which takes the blank before it."""
+    from tokenizers import AddedToken, ByteLevelBPETokenizer
+
+    folder.mkdir()
+    learnt = ByteLevelBPETokenizer()
+    learnt.train_from_iterator(TEXTS, vocab_size=290, special_tokens=["<s>", "<pad>", "</s>", "<unk>"])
+    learnt.save_model(str(folder))
+    sizes = SIZE | {"vocab_size": learnt.get_vocab_size() + 1, "intermediate_size": 48, "max_position_embeddings": 42}
+    model = transformers.RobertaForMaskedLM(transformers.RobertaConfig(**sizes))
+    model.save_pretrained(folder)
+    mask = AddedToken("<mask>", lstrip=True)
+    files = (str(folder / "vocab.json"), str(folder / "merges.txt"))
+    transformers.RobertaTokenizer(*files, mask_token=mask).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("word", ["<mask>", "[MASK]"])
+def test_a_mask_of_another_name_is_filled_too(tmp_path: Path, word: str) -> None:
+    folder = roberta(tmp_path / "roberta")
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    batch = theirs("the river <mask> under", return_tensors="pt")
+    with torch.no_grad():
+        logits_TV = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()(**batch).logits[0]
+    best = logits_TV[batch["input_ids"][0].tolist().index(theirs.mask_token_id)].softmax(-1).topk(3)
+    found = fill_mask(folder, f"the river {word} under", top=3)["fills"][0]
+    assert [fill["token"] for fill in found] == theirs.convert_ids_to_tokens(best.indices.tolist())
+    assert [fill["probability"] for fill in found] == pytest.approx(best.values.tolist(), rel=1e-3)
+
+
 def test_a_template_goes_with_a_model_that_is_trained_on(talker: Path, workshop: Workshop) -> None:
     options = [f"model={{from: {talker}}}", "tokenizer=null", "train.budget=1 steps"]
     checkpoint = Path(workshop.train("causal_lm", options)["checkpoint"])

@@ -50,7 +50,13 @@ def chat(
         message = line.rstrip("\r\n")
         if not message.strip():
             continue
-        said = talk.answer(message, _nothing if as_json else _write)
+        try:
+            said = talk.answer(message, _nothing if as_json else _write)
+        except DataError as error:
+            if not is_person:
+                raise
+            _tell(str(error))  # the next message may be better
+            continue
         typer.echo(json.dumps(said) if as_json else "")
 
 
