@@ -47,7 +47,7 @@ def test_ended_and_resumed_on_several_corpora(
 def test_killed_and_resumed_on_several_corpora(shrunk: Small, fast_path: Path, fork_server: ForkServer) -> None:
     brief = shrunk.but("train.budget=6 steps", "train.save_every=2 steps", "data.eval=null")
     program = Program(PROGRAMS, "train", {"file_name": brief.name, "overrides": list(brief.overrides)})
-    met = storm(fork_server, program, fast_path, kills=4, seed=4, look=outcome_with_chances)
+    met = storm(fork_server, program, fast_path, kills=2, seed=4, look=outcome_with_chances)
     assert met.problems == []
 
 
