@@ -146,15 +146,20 @@ def model_of(size: Size, family: str, start: str) -> list[str]:
     return [*fresh, f"tokenizer={{from: {checkpoint}}}"]
 
 
-def cross(bench: Bench, task: str, family: str, start: str) -> None:
-    """Choose a rate on the first task's validation part; then all seeds with it, judged by the task's test part."""
-    of = {"part": "cross", "family": family, "start": start}
-    tried = {
-        rate: classifier(bench, {**of, "task": bench.size.tasks[0]}, rate, 0)["validation"] for rate in bench.size.rates
-    }
-    best = max(tried, key=lambda rate: tried[rate])
+def cross(bench: Bench, task: str, family: str) -> None:
+    """Choose rates on the first task's validation part; then all seeds with them, judged by the task's test part."""
+    ways = [{"part": "cross", "family": family, "start": start} for start in STARTS]
+    chosen = [rate_of(bench, way) for way in ways]
     for seed in range(bench.size.seeds):
-        classifier(bench, {**of, "task": task}, best, seed, tests=True)
+        for way, rate in zip(ways, chosen, strict=True):
+            classifier(bench, {**way, "task": task}, rate, seed, tests=True)
+
+
+def rate_of(bench: Bench, way: dict[str, Any]) -> float:
+    """The rate that is best at seed 0."""
+    of = {**way, "task": bench.size.tasks[0]}
+    tried = {rate: classifier(bench, of, rate, 0)["validation"] for rate in bench.size.rates}
+    return max(tried, key=lambda rate: tried[rate])
 
 
 def classifier(bench: Bench, of: dict[str, Any], rate: float, seed: int, *, tests: bool = False) -> dict[str, Any]:
@@ -331,8 +336,7 @@ def measure(bench: Bench, parts: Sequence[str], families: Sequence[str], tasks: 
         floors(bench, task)
     for task in tasks if "cross" in parts else ():
         for family in families:
-            for start in STARTS:
-                cross(bench, task, family, start)
+            cross(bench, task, family)
     if "characters" in parts:
         characters(bench)
 
