@@ -36,7 +36,6 @@ def test_adaptive_and_uniform_masking_beside_each_other(
         assert arm.loss == pytest.approx(last["loss"], abs=1e-4)
         assert arm.rate == pytest.approx(0.2, rel=0.005)
         assert f"{arm.loss:.4f}" in said.out
-        assert (folder / name / "report.html").is_file()
         facts = json.loads((folder / f"probed-{name}" / "probe.json").read_text())
         assert np.nanmean(arm.p_true["chrI"]) == pytest.approx(facts["mean_p_true"], abs=1e-4)
     runs = [read_run_file(folder / name / "run.yaml").model_dump() for name in ("uniform", "adaptive")]
@@ -48,6 +47,9 @@ def test_adaptive_and_uniform_masking_beside_each_other(
     genes = next(row for row in beside.classes if row.kind == "gene")
     assert genes.uniform_share == pytest.approx(genes.num_bases / 230_208, abs=0.03)
     assert (beside.uniform.hidden["chrI"] != beside.adaptive.hidden["chrI"]).any()
+
+    report = (folder / "adaptive" / "report.html").read_text(encoding="utf-8")
+    assert "Masking value by annotation" in report
 
     page = folder / "browser.html"
     names = ("masking chance: adaptive", "p_true: adaptive", "p_true: uniform", "times hidden: uniform", "annotation")

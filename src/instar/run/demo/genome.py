@@ -53,10 +53,12 @@ class Sizes:
     """Of the page, from the chromosome's first on: a telomere, repeats and genes."""
     probe_rate: float | None = None
     """Share of the bases that a probe hides at once; None: as in training."""
+    reports_both: bool = True
+    """Whether the uniform run gets a report of its own too."""
 
 
 FULL = Sizes()
-SMALL = Sizes(steps=40, bases=3_000, probe_rate=0.5)
+SMALL = Sizes(steps=40, bases=3_000, probe_rate=0.5, reports_both=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +117,14 @@ def _show(screen: Screen, plan: Plan, folder: DemoFolder, processes: Children) -
     )
     screen.part(5, "Pictures")
     report(plan.adaptive.folder, annotation_of_yeast())
-    build_report(plan.uniform.folder)
+    if plan.sizes.reports_both:
+        build_report(plan.uniform.folder)
     page = _write_page(plan, folder, beside, features)
     screen.table(
         [
             ("genome browser, needs no network", str(page)),
             ("report of the adaptive run", str(plan.adaptive.folder / "report.html")),
-            ("report of the uniform run", str(plan.uniform.folder / "report.html")),
+            *([("report of the uniform run", str(plan.uniform.folder / "report.html"))] * plan.sizes.reports_both),
             ("it took", f"{time.monotonic() - began:.0f} s; computing {cpu_seconds() - work:.0f} s{load()}"),
         ]
     )
