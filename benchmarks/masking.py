@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,11 +184,11 @@ def read_lines(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def costs_of(lines: Sequence[Mapping[str, Any]], corpus: str, arms: Sequence[str]) -> dict[str, float]:
-    """CPU seconds of a step of each arm: the median of the rounds; all alike where nothing was timed."""
+    """CPU seconds of a step of each arm: the least of the rounds; all alike where nothing was timed."""
     seconds = {
         arm: [line["seconds"] for line in lines if (line["corpus"], line["arm"]) == (corpus, arm)] for arm in arms
     }
-    return {arm: median(found) for arm, found in seconds.items()} if all(seconds.values()) else dict.fromkeys(arms, 1.0)
+    return {arm: min(found) for arm, found in seconds.items()} if all(seconds.values()) else dict.fromkeys(arms, 1.0)
 
 
 def tell(folder: Path, arms: Sequence[str]) -> Iterator[str]:
