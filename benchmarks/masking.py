@@ -1,6 +1,6 @@
 """Does masking that follows the model help? Eleven ways to mask, paired seeds, three corpora.
 
-python benchmarks/masking.py --output FOLDER                   what is missing in FOLDER; writes benchmarks/README.md
+python benchmarks/masking.py --output FOLDER                   what is missing in FOLDER; writes the table here
 python benchmarks/masking.py --output FOLDER --corpus yeast    one corpus (or --seed N): processes can share the work
 python benchmarks/masking.py --output FOLDER --table           no run; the table from what is there
 python benchmarks/masking.py --output FOLDER --quick           short runs of two arms, nothing written elsewhere
@@ -32,6 +32,7 @@ from benchmarks.masking_table import (  # noqa: E402
 )
 
 README = ROOT / "benchmarks" / "README.md"
+RAW = ROOT / "benchmarks" / "masking.json"
 BEGIN, END = "<!-- masking: begin -->", "<!-- masking: end -->"
 CORPORA = tuple(GROUPS)
 NETWORK: dict[str, Any] = {
@@ -76,10 +77,12 @@ def main() -> None:
         _run_all(options)
         if options.seed is None:
             _time_all(options)
-    told = list(tell(options.output, _arms(options)))
+    every = all_rows(options.output, _arms(options))
+    told = list(tell(every))
     print("\n".join(told))
     if not options.quick and options.corpus is None and options.seed is None:
         write(told)
+        RAW.write_text(raw(every))
 
 
 def _options() -> argparse.Namespace:
@@ -191,18 +194,21 @@ def costs_of(lines: Sequence[Mapping[str, Any]], corpus: str, arms: Sequence[str
     return {arm: min(found) for arm, found in seconds.items()} if all(seconds.values()) else dict.fromkeys(arms, 1.0)
 
 
-def tell(folder: Path, arms: Sequence[str]) -> Iterator[str]:
-    """The tables, and for each of them in words where masking that follows the model helped and where it did not."""
-    costs = read_lines(folder, "costs")
-    found = read_lines(folder, "results")
+def all_rows(folder: Path, arms: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each corpus of which a seed is complete."""
+    costs, found = read_lines(folder, "costs"), read_lines(folder, "results")
+    rows: dict[str, list[dict[str, Any]]] = {}
     for corpus in CORPORA:
         runs = {(run["arm"], run["seed"]): run for run in found if run["corpus"] == corpus}
-        seeds = complete_seeds(runs, arms)
-        if not seeds:
-            continue
-        rows = rows_of(corpus, runs, arms, costs_of(costs, corpus, arms))
-        last = runs[CONTROL, seeds[0]]["curve"][-1]
-        yield from (f"### {corpus}: {len(seeds)} seeds, {last['step']} steps, {last['tokens']:,} tokens", "")
+        if complete_seeds(runs, arms):
+            rows[corpus] = rows_of(corpus, runs, arms, costs_of(costs, corpus, arms))
+    return rows
+
+
+def tell(every: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    """The tables, and for each of them in words where masking that follows the model helped and where it did not."""
+    for corpus, rows in every.items():
+        yield from (f"### {corpus}: {len(rows[0]['seeds'])} seeds, {PLANS[corpus]['steps']} steps", "")
         yield from table_of(corpus, rows)
         yield ""
         yield from _in_words(corpus, rows)
@@ -217,13 +223,39 @@ def _in_words(corpus: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for name, words in measures.items():
         better, worse = (clear_of(rows, name, is_better=is_better) for is_better in (True, False))
         rest = len(rows) - 1 - len(better) - len(worse)
-        named = [f"{what}: {', '.join(arms)}" for what, arms in (("better", better), ("worse", worse)) if arms]
+        named = [f"{what}: {' / '.join(arms)}" for what, arms in (("better", better), ("worse", worse)) if arms]
         yield f"- {words}: {'; '.join([*named, f'{rest} cannot be told from {CONTROL}'])}."
     each = {row["arm"]: row["each"] for row in rows}
     for arm, other in CONTROLS.items():
         if arm in each and other in each:
             told = [f"{measures[name]} {paired(each[arm], each[other], name).told()}" for name in ("tokens", "seconds")]
             yield f"- {arm} less {other}: {', '.join(told)}."
+    yield f"- {_verdict(each)}"
+
+
+def _verdict(each: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Where following the model helps, and where it does not: beside the same budget without its values."""
+    pairs = [(arm, other) for arm, other in CONTROLS.items() if arm in each and other in each]
+    differences = {arm: paired(each[arm], each[other], "tokens") for arm, other in pairs}
+    helps = [arm for arm, found in differences.items() if found.is_clear and found.mean < 0]
+    idle = [arm for arm in differences if arm not in helps]
+    words = [f"following the model helped: {' / '.join(helps)}"] if helps else []
+    words += [f"following the model did not help: {' / '.join(idle)}"] if idle else []
+    return f"Beside the same budget without the model's values, {'; '.join(words) or 'nothing was compared'}."
+
+
+def raw(every: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The measures of each run, by corpus and arm, in the order of the seeds; an arm a line."""
+    lines = [
+        f'"{corpus}: {row["arm"]}": ' + json.dumps({"seeds": row["seeds"], "each": _rounded(row["each"])})
+        for corpus, rows in every.items()
+        for row in rows
+    ]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _rounded(each: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    return [{name: round(value, 4) for name, value in one.items()} for one in each]
 
 
 def write(told: Sequence[str]) -> None:

@@ -101,6 +101,8 @@ def test_differences_are_paired_by_seed_and_losses_read_at_the_fastest_time() ->
     lines = table_of("synthetic", [first, second])
     assert len({line.count("|") for line in lines}) == 1
     assert "(2 did not)" in lines[-1]
+    kept = json.loads(masking.raw({"synthetic": [first, second]}))
+    assert [one["tokens"] for one in kept["synthetic: frequency"]["each"]] == [0.9, 1.7, 2.8]
 
 
 def test_recovery_is_where_the_line_meets_the_level() -> None:
@@ -188,3 +190,13 @@ def test_costs_are_the_least_and_all_alike_until_every_arm_was_timed() -> None:
     assert masking.costs_of(lines, "yeast", ["a", "b"]) == {"a": 1.0, "b": 4.0}
     assert masking.costs_of(lines, "yeast", ["a", "b", "c"]) == {"a": 1.0, "b": 1.0, "c": 1.0}
     assert masking.costs_of(lines, "text", ["a"]) == {"a": 1.0}
+
+
+def test_words_say_where_following_the_model_did_not_help() -> None:
+    each = {
+        arm: [{"tokens": level + by * 0.001} for by in range(5)]
+        for arm, level in (("adaptive, shuffled", 2.0), ("adaptive, one_minus_p", 1.9), ("adaptive, progress", 2.1))
+    }
+    told = masking._verdict(each)
+    assert "helped: adaptive, one_minus_p;" in told
+    assert "did not help: adaptive, progress." in told
