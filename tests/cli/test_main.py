@@ -73,6 +73,9 @@ def test_usage():
     missing = run("predict", "x")
     assert missing.returncode == 2
     assert "--output" in missing.stderr
+    unset = run("train", "run.yaml", "--output", "")
+    assert unset.returncode == 2
+    assert "empty text" in unset.stderr
 
 
 def test_every_verb_has_help_with_examples():

@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import examples
+from instar.cli.options import examples, folder
 
 
 @examples("instar demo", "instar demo --genome", "instar demo --small --output /tmp/demo")
 def demo(
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where its runs and report go; default: demo, or demo-genome."),
+        typer.Option(
+            parser=folder, metavar="FOLDER", help="Where its runs and report go; default: demo, or demo-genome."
+        ),
     ] = None,
     *,
     genome: Annotated[

@@ -23,6 +23,15 @@ Model = Annotated[
         help="A checkpoint folder; or a model folder in Transformers' layout: config.json, safetensors, tokenizer.",
     ),
 ]
+
+
+def folder(text: str) -> Path:
+    """A path that was given; an empty text, as of an unset shell variable, is an error and not this folder."""
+    if not text.strip():
+        raise typer.BadParameter("wanted a folder; came an empty text; write . for this folder")
+    return Path(text)
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, for programs.")]
 
 

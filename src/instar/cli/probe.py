@@ -5,14 +5,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from instar.cli.options import AsJson, Checkpoint, examples, show
+from instar.cli.options import AsJson, Checkpoint, examples, folder, show
 
 
 @examples("instar probe runs/dna/checkpoint-500 --data genome.fa --output tracks/")
 def probe(
     checkpoint: Checkpoint,
     *,
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder for the values and tracks.")],
+    output: Annotated[
+        Path, typer.Option(parser=folder, metavar="FOLDER", help="A new folder for the values and tracks.")
+    ],
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="FILE", help="Read this file, like the run's data; default: the run's data."),

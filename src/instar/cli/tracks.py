@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from instar.cli.options import AsJson, show
+from instar.cli.options import AsJson, folder, show
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or what `instar probe` wrote.")]
 What = Annotated[
@@ -21,7 +21,7 @@ AnnotationFile = Annotated[Path, typer.Option("--annotation", metavar="FILE", he
 
 def _export(
     run: Run,
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="The tracks are written here.")],
+    output: Annotated[Path, typer.Option(parser=folder, metavar="FOLDER", help="The tracks are written here.")],
     form: Annotated[
         Literal["bedgraph", "bigwig", "hdf5"], typer.Option("--format", help="hdf5: shards of samples.")
     ] = "bigwig",

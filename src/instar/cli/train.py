@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import AsJson, Overrides, RunFile, examples, show
+from instar.cli.options import AsJson, Overrides, RunFile, examples, folder, show
 
 
 @examples(
@@ -20,7 +20,7 @@ def train(
         str, typer.Option(metavar="auto|never|PATH", help="Go on from the newest whole checkpoint, or from this one.")
     ] = "auto",
     output: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The run folder; runs/<name> if not given.")
+        Path | None, typer.Option(parser=folder, metavar="FOLDER", help="The run folder; runs/<name> if not given.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -48,7 +48,8 @@ def linear_cross_entropy(
     if not torch.is_grad_enabled():  # autograd functions are told of gradients that nobody will ask for
         hidden_MH, weight_VH = hidden_MH.detach(), weight_VH.detach()
         bias_V = None if bias_V is None else bias_V.detach()
-    nll_M, correct_M, entropy_M = _LinearCrossEntropy.apply(hidden_MH, weight_VH, bias_V, target_M, with_entropy)
+    inputs = (hidden_MH, weight_VH, bias_V, target_M, with_entropy)
+    nll_M, correct_M, entropy_M = _LinearCrossEntropy.apply(*inputs)  # type: ignore[no-untyped-call]
     return Scores(nll_M, correct_M, entropy_M if with_entropy else None)
 
 

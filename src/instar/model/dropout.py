@@ -66,7 +66,7 @@ class Dropout(nn.Dropout):
             return input
         if input.device.type != "cpu" or self.p == 1.0:
             return super().forward(input)
-        dropped: Tensor = _Drop.apply(input, self.p)
+        dropped: Tensor = _Drop.apply(input, self.p)  # type: ignore[no-untyped-call]
         return dropped
 
 

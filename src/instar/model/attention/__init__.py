@@ -81,7 +81,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, pack: Pack, options: Options) -> Te
         return grouped_sdpa(q, k, v, pack, options)
     sees_all = options.window is None or options.window >= max(pack.lengths)
     if not options.dropout and sees_all and not (options.read and options.causal):
-        flash: Tensor = FlashDocuments.apply(q, k, v, (pack, options))
+        flash: Tensor = FlashDocuments.apply(q, k, v, (pack, options))  # type: ignore[no-untyped-call]
         return flash.transpose(1, 2)
-    grouped: Tensor = GroupedAttention.apply(q, k, v, (pack, options))
+    grouped: Tensor = GroupedAttention.apply(q, k, v, (pack, options))  # type: ignore[no-untyped-call]
     return grouped
