@@ -128,7 +128,12 @@ def run_shell(text: str, folder: Path, place: str) -> None:
             assert all(re.search(rf"^{word}:", targets, re.M) for word in words[1:] if "=" not in word), (
                 f"{place}: {words}"
             )
-        if Path(words[0]).name != "instar" or len(words) < 2 or words[1] in ELSEWHERE or "--install-completion" in words:
+        if (
+            Path(words[0]).name != "instar"
+            or len(words) < 2
+            or words[1] in ELSEWHERE
+            or "--install-completion" in words
+        ):
             continue
         with pytest.raises(SystemExit) as leaving:
             main([words[1], *prepared(words[1:], folder)])

@@ -195,6 +195,7 @@ def test_what_is_written_is_what_the_model_said(
 
 def test_the_chances_change_what_is_hidden_and_the_share_stays(shrunk: Callable, tmp_path: Path) -> None:
     options = (*LONGER, "train.budget=30 steps", "data.eval=null", "train.log_every=1", "train.optimizer.lr=0.01")
+    options = (*options, "task.rate=0.2")
     run(shrunk(NAME), tmp_path / "run", *options)
     rows = [json.loads(line) for line in (tmp_path / "run" / "masking.jsonl").read_text().splitlines()]
     assert all(abs(row["realised_rate"] - 0.2) < 0.005 for row in rows)

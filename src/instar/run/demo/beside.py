@@ -118,7 +118,7 @@ def hidden_uniformly(subject: Subject, steps: int) -> tuple[Ints, int]:
     counts_N = np.zeros(layout.num_characters, dtype=np.int64)
     might = 0
     for step, batch in zip(range(steps), stream.steps(), strict=False):
-        hidden = saved.task.prepare(batch, Moment(seed=saved.config.seed, step=step, progress=0.0))
+        hidden = saved.task.prepare(batch, Moment(seed=saved.config.seed, step=step, progress=step / steps))
         spans = spans_of(batch)
         if spans is None or hidden.read_M is None:
             raise ValueError("the batch does not say where its characters lie")
