@@ -1,11 +1,8 @@
 """The probability store: what it reads and writes, how it comes back, and what it refuses."""
 
-import errno
-import json
 import os
 import resource
 import time
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instar.core.errors import CheckpointError, DataError, DiskError, OutputError
+from instar.core.errors import CheckpointError
 from instar.masking import journal
 from instar.masking.layout import CodedMeans, Layout, Spans, gathered, token_means
-from instar.masking.plane import HEADER, Decoder, encode, read_header
-from instar.masking.store import ChanceStore, Hold, Measured, StoreLearner, begin_anew
+from instar.masking.plane import Decoder, encode, read_header
+from instar.masking.store import ChanceStore, Measured, StoreLearner, begin_anew
 from instar.masking.update import Rule
-from tests.masking.stores import CHARACTERS, LAYOUT, content, drawn, form, opened, spans, written
+from tests.masking.stores import CHARACTERS, LAYOUT, content, drawn, opened, spans, written
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where syncing costs nothing."""
@@ -291,163 +288,3 @@ def test_a_store_of_a_genome_opens_at_once_and_takes_no_memory(tmp_path: Path) -
     assert taken < 100_000, "KiB"
     on_disk = sum(file.stat().st_blocks * 512 for file in (tmp_path / "s").iterdir())
     assert on_disk < 1 << 20
-
-
-# ---- what is refused ----
-
-
-def test_the_store_of_another_corpus_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
-    opened(tmp_path / "s")
-    with pytest.raises(DataError, match=f"another corpus .*{LAYOUT.fingerprint[:16]}.*{'f' * 16}"):
-        opened(tmp_path / "s", fingerprint="f" * 64)
-
-
-@pytest.mark.parametrize("other", [{"statistic": "nll"}, {"dtype": "float16"}, {"tick": 3}, {"scale": 2.0}])
-def test_a_store_that_keeps_something_else_is_refused(tmp_path: Path, other: dict[str, object]) -> None:
-    opened(tmp_path / "s")
-    with pytest.raises(DataError, match=f"something else .*{next(iter(other))}"):
-        opened(tmp_path / "s", **other)
-
-
-def test_a_cut_plane_is_refused(tmp_path: Path) -> None:
-    opened(tmp_path / "s")
-    with (tmp_path / "s" / "value.bin").open("r+b") as file:
-        file.truncate(399)
-    with pytest.raises(CheckpointError, match=r"value.bin: has 399 bytes; wanted 400"):
-        opened(tmp_path / "s")
-    (tmp_path / "s" / "value.bin").unlink()
-    with pytest.raises(CheckpointError, match="is missing"):
-        opened(tmp_path / "s")
-
-
-def test_a_newer_store_and_a_newer_journal_are_refused(tmp_path: Path) -> None:
-    _, positions = written(tmp_path / "s", range(2))
-    segment = journal.segments(tmp_path / "s")[0].path
-    head = bytearray(segment.read_bytes())
-    head[8] = 2
-    segment.write_bytes(bytes(head))
-    with pytest.raises(CheckpointError, match=r"format version 2; this instar reads version 1"):
-        opened(tmp_path / "s").restore(positions, 2)
-    header = json.loads((tmp_path / "s" / HEADER).read_text())
-    (tmp_path / "s" / HEADER).write_text(json.dumps({**header, "version": 2}))
-    with pytest.raises(CheckpointError, match=r"format version 2"):
-        opened(tmp_path / "s")
-
-
-def test_a_header_that_is_none_is_refused(tmp_path: Path) -> None:
-    opened(tmp_path / "s")
-    for text in ("{}", "[]", "{", '{"format": "instar-chances", "version": 1}'):
-        (tmp_path / "s" / HEADER).write_text(text)
-        with pytest.raises(CheckpointError, match=HEADER):
-            opened(tmp_path / "s")
-
-
-def test_every_flipped_bit_of_a_journal_is_found(tmp_path: Path) -> None:
-    _, positions = written(tmp_path / "s", range(3))
-    segment = journal.segments(tmp_path / "s")[0].path
-    whole = segment.read_bytes()
-    rng = np.random.default_rng(1)
-    for place in [*range(16, 60), *rng.integers(16, len(whole), 60).tolist()]:
-        damaged = bytearray(whole)
-        damaged[place] ^= 1 << int(rng.integers(8))
-        segment.write_bytes(bytes(damaged))
-        with pytest.raises(CheckpointError, match=r"journal-0-\*.bin: the record at byte .* is damaged"):
-            opened(tmp_path / "s").restore(positions, 3)
-
-
-@pytest.mark.parametrize("kept", [1, 7, 31, 33, 200, -1])
-def test_a_torn_last_record_is_dropped_with_a_notice(tmp_path: Path, kept: int) -> None:
-    wanted, positions = written(tmp_path / "upto", range(3))
-    written(tmp_path / "s", range(4))
-    segment = journal.segments(tmp_path / "s")[0].path
-    end = 16 + positions["0"] + kept if kept > 0 else segment.stat().st_size - 1
-    with segment.open("r+b") as file:
-        file.truncate(end)
-    store = opened(tmp_path / "s")
-    notices = store.latest()
-    assert content(store) == content(wanted)
-    assert len(notices) == 1
-    assert "torn" in notices[0]
-    assert journal.cut(tmp_path / "s", 0, positions["0"]) == end - 16 - positions["0"]
-    assert store.latest() == []
-
-
-def test_a_missing_segment_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "SEGMENT_BYTES", 1)
-    store = opened(tmp_path / "s")
-    learner = StoreLearner(store, 0, 0)
-    for step in range(4):
-        learner.settle(drawn(step))
-        learner.sync()
-    learner.close()
-    journal.segments(tmp_path / "s")[1].path.unlink()
-    with pytest.raises(CheckpointError, match="is missing"):
-        store.restore({"0": learner.journal.position}, 4)
-
-
-def test_a_record_outside_the_plane_is_refused(tmp_path: Path) -> None:
-    store = opened(tmp_path / "s")
-    for place in (-1, CHARACTERS - 1):
-        with pytest.raises(CheckpointError, match="outside the plane"):
-            store.change_of(journal.Record(1, spans((place, 2)), b"\1\1"))
-    with pytest.raises(CheckpointError, match="another size"):
-        store.change_of(journal.Record(1, spans((0, 2)), b"\1"))
-
-
-def test_two_runs_on_one_store(tmp_path: Path) -> None:
-    first = Hold(tmp_path / "s")
-    with pytest.raises(OutputError, match=r"masking store .* held by process [0-9]+ on "):
-        Hold(tmp_path / "s")
-    first.release()
-    Hold(tmp_path / "s").release()
-
-
-@pytest.mark.parametrize(("code", "error"), [(errno.EROFS, OutputError), (errno.ENOSPC, DiskError)])
-def test_a_disk_that_takes_no_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(code, "refused")
-
-    store = opened(tmp_path / "s")
-    learner = StoreLearner(store, 0, 0)
-    monkeypatch.setattr(journal, "_write", refuse)
-    with pytest.raises(error, match=str(tmp_path)):
-        learner.settle(drawn(0))
-    learner.close()
-
-
-def test_a_disk_that_fills_up_leaves_all_that_was_settled(tmp_path: Path) -> None:
-    """The file may not grow past a limit: a part of the last record is written, and then no more."""
-    store = opened(tmp_path / "s")
-    learner = StoreLearner(store, 0, 0)
-    for step in range(3):
-        store.apply(learner.settle(drawn(step)))
-    wanted = content(store)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16 + learner.journal.position + 50, before[1]))
-    try:
-        with pytest.raises(DiskError, match="bytes needed"):
-            learner.settle(drawn(3))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        learner.close()
-    back = opened(tmp_path / "s")
-    assert len(back.latest()) == 1
-    assert content(back) == wanted
-
-
-def test_a_read_only_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(OutputError, match=r"Read-only file system; make the folder writable"):
-        opened(tmp_path / "s")
-
-
-def test_a_store_named_by_form_alone_is_not_made_twice(tmp_path: Path) -> None:
-    store, _ = written(tmp_path / "s", range(2))
-    again = opened(tmp_path / "s")
-    assert again.form == store.form
-    assert replace(again.form, seals="") == form()
