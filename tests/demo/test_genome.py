@@ -2,14 +2,32 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from instar.checkpoint.values import read_lines
 from instar.cli import main
+from instar.run.demo import genome
 from instar.run.demo.beside import Arm, Beside, error_of
 from instar.run.folder import read_run_file
+
+
+def test_figures_of_one_step_stand_side_by_side_while_one_run_is_ahead() -> None:
+    class Run:
+        def __init__(self, steps: int, losses: dict[int, float]) -> None:
+            self.of = {"train": [{"step": steps}], "eval": [{"step": at, "loss": loss} for at, loss in losses.items()]}
+
+        def lines(self, split: str) -> list[dict[str, float]]:
+            return self.of[split]
+
+    shown: list[tuple[int, str]] = []
+    bar = SimpleNamespace(show=lambda *told: shown.append(told))
+    for ahead, behind in (({}, {}), ({10: 1.4}, {}), ({10: 1.4, 20: 1.3}, {10: 1.5})):
+        genome._tell(bar, SimpleNamespace(uniform=Run(20, ahead), adaptive=Run(15, behind)))
+    figures = "step 15  held-out loss at 10: uniform 1.4000, adaptive 1.5000"
+    assert shown == [(15, "step 15"), (15, "step 15"), (15, figures)]
 
 
 @pytest.mark.slow
@@ -17,8 +35,6 @@ from instar.run.folder import read_run_file
 def test_adaptive_and_uniform_masking_beside_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from instar.run.demo import genome
-
     measured: list[Beside] = []
     show = genome.demo_genome
     monkeypatch.setattr(genome, "demo_genome", lambda *given, **named: measured.append(show(*given, **named)))

@@ -95,7 +95,6 @@ class _Peak:
     """The largest resident set seen from `start` until `stop`."""
 
     def __init__(self) -> None:
-        self.samples = 0
         self._peak = 0
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
@@ -107,7 +106,6 @@ class _Peak:
     def _sample(self) -> None:
         while True:
             self._peak = max(self._peak, _resident_bytes())
-            self.samples += 1
             if self._done.wait(_SAMPLING_SECONDS):
                 return
 

@@ -83,25 +83,25 @@ def predictor_of(ready: Ready, *, best: int = 5) -> Predictor:
     )
 
 
-def _written(saved: Ready, source: Source, output: Path) -> Iterator[Row]:
+def _written(ready: Ready, source: Source, output: Path) -> Iterator[Row]:
     """Rows as they are written, each with the label of its document where it has one."""
     labels: list[Any] = []
 
     def texts() -> Iterator[str]:
         for document in source.documents():
-            labels.append(_label(document, saved))
+            labels.append(_label(document, ready))
             yield document.text.upper() if source.folds_case else document.text
 
-    answers = predictor_of(saved).rows(texts())
+    answers = predictor_of(ready).rows(texts())
     rows = (row if labels[row["row"]] is None else {**row, "label": labels[row["row"]]} for row in answers)
     with disk_errors(output):
         yield from write_rows(output, rows)
 
 
-def _label(document: Document, saved: Ready) -> Any:
+def _label(document: Document, ready: Ready) -> Any:
     """What a document's label is; None where it has none, or a hidden one."""
     label = document.label
-    if isinstance(label, str) and saved.labels.names is not None and label not in saved.labels.names:
+    if isinstance(label, str) and ready.labels.names is not None and label not in ready.labels.names:
         return None
     return list(label) if isinstance(label, tuple) else label
 

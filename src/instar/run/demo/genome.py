@@ -97,8 +97,8 @@ def _show(screen: Screen, plan: Plan, folder: DemoFolder, processes: Children) -
     began, work = time.monotonic(), cpu_seconds()
     screen.part(1, "Two networks read yeast chromosome I, and fill in hidden bases")
     screen.say(
-        f"The same weights at the beginning, the same windows in the same order, {plan.sizes.steps:,} steps, every "
-        "fifth base hidden. One run hides all bases alike; the other hides most what its network says worst."
+        f"The same weights at the beginning, the same windows in the same order, {plan.sizes.steps:,} steps, as many "
+        "bases hidden. One run hides all bases alike; the other hides most what its network says worst."
     )
     _train(screen, plan, processes)
     subject = untrained(plan.uniform)
@@ -156,14 +156,16 @@ def _any_is_running(held: dict[Stage, Child]) -> bool:
 
 
 def _tell(bar: Bar, plan: Plan) -> None:
-    lines = [stage.lines("train") for stage in (plan.uniform, plan.adaptive)]
-    held_out = [stage.lines("eval") for stage in (plan.uniform, plan.adaptive)]
+    stages = (plan.uniform, plan.adaptive)
+    lines = [stage.lines("train") for stage in stages]
     if not all(lines):
         return
     step = min(int(line[-1]["step"]) for line in lines)
     figures = f"step {step:,}"
-    if all(held_out):
-        figures += f"  held-out loss: uniform {held_out[0][-1]['loss']:.4f}, adaptive {held_out[1][-1]['loss']:.4f}"
+    uniform, adaptive = ({line["step"]: line["loss"] for line in stage.lines("eval")} for stage in stages)
+    if known := uniform.keys() & adaptive.keys():  # one may be ahead: figures of one step stand side by side
+        last = max(known)
+        figures += f"  held-out loss at {last:,}: uniform {uniform[last]:.4f}, adaptive {adaptive[last]:.4f}"
     bar.show(step, figures)
 
 

@@ -45,7 +45,7 @@ class Splice:
 def classify(screen: Screen, plan: Plan, children: Children) -> Splice:
     """Train on the genome, fine-tune, and compare."""
     screen.part(6, "DNA: which of these 60 bases hold a splice site?")
-    screen.say(f"First a network reads yeast chromosome I, with every seventh base hidden ({plan.sizes.dna:,} steps):")
+    screen.say(f"First a network reads yeast chromosome I, with some of its bases hidden ({plan.sizes.dna:,} steps):")
     _follow(screen, children, plan.dna, float(plan.sizes.dna), "masked_accuracy")
     genome = untrained(plan.dna)
     scores = plan.dna.lines("eval")[-1]
