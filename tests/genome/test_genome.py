@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instar.core.errors import DataError, InputMissingError, UsageError
-from instar.genome.annotation import read_features, summarise
 from instar.genome.bgzf import BgzfReader, write_bgzf
 from instar.genome.coordinates import Aliases, Interval, parse_region, read_aliases
 from instar.genome.indexed import IndexedFasta
@@ -39,10 +38,44 @@ def test_regions_are_counted_from_zero_and_end_before_their_end() -> None:
     assert parse_region("chrI:0-6_0", SIZES) == Interval("chrI", 0, 60)
 
 
-@pytest.mark.parametrize("text", ["chrI:20-10", "chrI:5-5", "chrI:0-61", "chrI:a-b", "", "chrI 1 2"])
+RANGES = ["20-10", "5-5", "0-61", "a-b", ",-,", "1-", "-5", "1_-5", "1,0-20", "\u00b2-9", "1-" + "9" * 5000]
+
+
+@pytest.mark.parametrize("text", [*(f"chrI:{each}" for each in RANGES), "", "chrI 1 2"])
 def test_a_region_that_is_none(text: str) -> None:
     with pytest.raises(UsageError, match="region"):
         parse_region(text, SIZES)
+
+
+HLA = {"HLA-A*01:01": 100, "HLA-A*01:01:01:01": 200, "HLA-B:1-20": 50, "HLA-B": 60, "gi|9|ref|NC_1.1|": 30, "{x}": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("HLA-A*01:01:01:01", Interval("HLA-A*01:01:01:01", 0, 200)),
+        ("HLA-A*01:01:01:01:5-10", Interval("HLA-A*01:01:01:01", 5, 10)),
+        ("HLA-A*01:01:5-10", Interval("HLA-A*01:01", 5, 10)),
+        ("gi|9|ref|NC_1.1|:2-4", Interval("gi|9|ref|NC_1.1|", 2, 4)),
+        ("{HLA-B}:1-20", Interval("HLA-B", 1, 20)),
+        ("{HLA-B:1-20}", Interval("HLA-B:1-20", 0, 50)),
+        ("HLA-B:1-20:1,0-20", None),
+        ("HLA-B:1-21", Interval("HLA-B", 1, 21)),
+        ("{x}", Interval("{x}", 0, 5)),
+        ("{x}:1-2", Interval("{x}", 1, 2)),
+    ],
+)
+def test_names_may_hold_colons_stars_and_pipes(text: str, meant: Interval | None) -> None:
+    if meant is None:
+        with pytest.raises(UsageError, match="expected a range"):
+            parse_region(text, HLA)
+    else:
+        assert parse_region(text, HLA) == meant
+
+
+def test_a_region_that_can_be_read_in_two_ways_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"write \{HLA-B:1-20\} for the first, or \{HLA-B\}:START-END for the second"):
+        parse_region("HLA-B:1-20", HLA)
 
 
 def test_an_unknown_chromosome_is_told_with_those_there_are() -> None:
@@ -57,6 +90,13 @@ def test_chromosomes_have_many_names() -> None:
     assert found == ["chrI", "chrI", "chrI", "2", "2", "chrM", "chrM", None, None]
     with pytest.raises(DataError, match=r"alias.txt:1: wanted names separated by tabs"):
         list(read_aliases(numbered("one"), "alias.txt"))
+
+
+def test_a_table_of_names_that_contradicts_itself() -> None:
+    with pytest.raises(DataError, match="one row names two sequences of this genome: chrI, chrII"):
+        Aliases(SIZES, [("chrI", "one", "chrII")])
+    with pytest.raises(DataError, match="'one' is given to two sequences, chrI and chrII"):
+        Aliases(SIZES, [("chrI", "one"), ("chrII", "one")])
 
 
 def test_windows_tile_a_stretch() -> None:
@@ -225,42 +265,3 @@ def test_bigwigs_that_do_not_fit(tmp_path: Path) -> None:
         read_bigwig(tmp_path / "x.bw", SIZES)
     with pytest.raises(DataError, match="chrI has 60 bases; in this genome it has 61"):
         read_bigwig(tmp_path / "x.bw", {"chrI": 61, "chrX": 10})
-
-
-# ---- annotation ----
-
-
-def test_a_gff_counts_from_one_and_a_bed_from_zero() -> None:
-    gff = "##gff-version 3\nchrI\tx\tgene\t1\t10\t.\t+\t.\tID=g1;Name=ACT1\nI\tx\tCDS\t3\t4\t.\t-\t0\tID=c\n"
-    gff += "##FASTA\n>chrI\nACGT"
-    found = read_features(numbered(gff), "a.gff3", SIZES, form="gff")
-    assert [(str(one.place), one.place.strand, one.kind, one.name) for one in found] == [
-        ("chrI:0-10", "+", "gene", "ACT1"),
-        ("chrI:2-4", "-", "CDS", "c"),
-    ]
-    bed = read_features(numbered("chrI\t0\t10\trepeat\t0\t+\nchrII\t3\t4"), "a.bed", SIZES, form="bed")
-    assert [(str(one.place), one.kind) for one in bed] == [("chrI:0-10", "repeat"), ("chrII:3-4", "feature")]
-
-
-def test_annotation_beyond_the_end_and_of_unknown_chromosomes() -> None:
-    text = "chrI\tx\tgene\t55\t61\t.\t+\t.\t\nchrX\tx\tgene\t1\t2\t.\t+\t.\t\nchrI\tx\tgene\tone\t2"
-    with pytest.raises(DataError) as raised:
-        read_features(numbered(text), "a.gff3", SIZES, form="gff")
-    told = str(raised.value)
-    assert "a.gff3:1: chrI:54-61 is not within the 60 bases of chrI" in told
-    assert "a.gff3:2: there is no chromosome 'chrX'" in told
-    assert "a.gff3:3: is no line of a GFF file" in told
-
-
-def test_a_class_is_summed_over_its_bases_once() -> None:
-    track = empty_track(SIZES)
-    track["chrI"][:20] = 0.5
-    track["chrI"][20:30] = 1.0
-    text = "chrI\t0\t20\trepeat\nchrI\t10\t30\trepeat\nchrI\t25\t35\tgene"
-    rows = summarise(track, read_features(numbered(text), "a.bed", SIZES, form="bed"))
-    told = {row.kind: row for row in rows}
-    assert (told["repeat"].num_features, told["repeat"].num_bases, told["repeat"].num_known) == (2, 30, 30)
-    assert told["repeat"].mean == pytest.approx((20 * 0.5 + 10) / 30)
-    assert (told["gene"].num_bases, told["gene"].num_known, told["gene"].mean) == (10, 5, 1.0)
-    assert told["(none)"].num_bases == 25 + 40
-    assert np.isnan(told["(none)"].mean)

@@ -13,14 +13,14 @@ def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     annotation: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="GFF3 or BED: adds the masking values of its classes over time."),
+        typer.Option(metavar="FILE", help="GFF3, GTF or BED: adds the masking values of its classes over time."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write figures and a self-contained report.html into a run folder."""
     from instar.run.report import report as run
 
-    page = run(run_folder, annotation)
+    page = run(run_folder, annotation, tell=lambda line: typer.echo(line, err=True))
     if as_json:
         show({"report": str(page)}, as_json=True)
     else:

@@ -16,7 +16,7 @@ What = Annotated[
 AliasFile = Annotated[
     Path | None, typer.Option("--aliases", metavar="FILE", help="Other names of chromosomes: rows separated by tabs.")
 ]
-AnnotationFile = Annotated[Path, typer.Option("--annotation", metavar="FILE", help="GFF3 or BED, packed or not.")]
+AnnotationFile = Annotated[Path, typer.Option("--annotation", metavar="FILE", help="GFF3, GTF or BED, packed or not.")]
 
 
 def _export(
@@ -53,7 +53,7 @@ def _summary(
     """Mean value of the bases of each class of features, with counts."""
     from instar.run.tracks import summary
 
-    rows = summary(run, annotation, what=what, aliases=aliases)
+    rows = summary(run, annotation, what=what, aliases=aliases, tell=lambda line: typer.echo(line, err=True))
     if as_json:
         finite = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # noqa: PLR0124
         typer.echo(json.dumps(finite))
@@ -71,7 +71,7 @@ def _view(
         str | None, typer.Option(metavar="chrI:1000-9000", help="Counted from 0, the end not included.")
     ] = None,
     annotation: Annotated[
-        Path | None, typer.Option("--annotation", metavar="FILE", help="GFF3 or BED, packed or not.")
+        Path | None, typer.Option("--annotation", metavar="FILE", help="GFF3, GTF or BED, packed or not.")
     ] = None,
     aliases: AliasFile = None,
     output: Annotated[

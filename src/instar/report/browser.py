@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -63,8 +64,11 @@ def browser_page(
 def _options(
     place: Interval, size: int, sequence: str, tracks: Sequence[BrowserTrack], features: Sequence[Feature]
 ) -> dict[str, Any]:
-    # igv.js counts a region's name from 1, and its features from 0.
-    fasta = f">{place.chromosome}:{place.start + 1}-{place.end} @len={size}\n{sequence}\n"
+    # igv.js takes a colon in a name for the beginning of a range, and words of a header for options.
+    name = re.sub(r"[^A-Za-z0-9_.|*+-]", "_", place.chromosome)
+    # It counts a region's name from 1, and its features from 0.
+    locus = f"{name}:{place.start + 1}-{place.end}"
+    fasta = f">{locus} @len={size}\n{sequence}\n"
     encoded = base64.b64encode(fasta.encode("ascii", "replace")).decode()
     return {
         "reference": {
@@ -74,13 +78,13 @@ def _options(
             "indexed": False,
             "tracks": [],
         },
-        "locus": f"{place.chromosome}:{place.start + 1}-{place.end}",
+        "locus": locus,
         "showChromosomeWidget": False,
-        "tracks": [*_wigs(place, tracks), *_annotation(features)],
+        "tracks": [*_wigs(name, tracks), *_annotation(name, features)],
     }
 
 
-def _wigs(place: Interval, tracks: Sequence[BrowserTrack]) -> Iterator[dict[str, Any]]:
+def _wigs(sequence: str, tracks: Sequence[BrowserTrack]) -> Iterator[dict[str, Any]]:
     for number, track in enumerate(tracks):
         scale = {"autoscale": True} if track.most is None else {"min": 0, "max": track.most}
         yield {
@@ -90,13 +94,13 @@ def _wigs(place: Interval, tracks: Sequence[BrowserTrack]) -> Iterator[dict[str,
             "height": 90,
             **scale,
             "features": [
-                {"chr": place.chromosome, "start": start, "end": end, "value": round(value, 4)}
+                {"chr": sequence, "start": start, "end": end, "value": round(value, 4)}
                 for start, end, value in track.runs
             ],
         }
 
 
-def _annotation(features: Sequence[Feature]) -> Iterator[dict[str, Any]]:
+def _annotation(sequence: str, features: Sequence[Feature]) -> Iterator[dict[str, Any]]:
     if features:
         yield {
             "type": "annotation",
@@ -105,7 +109,7 @@ def _annotation(features: Sequence[Feature]) -> Iterator[dict[str, Any]]:
             "height": 160,
             "features": [
                 {
-                    "chr": feature.place.chromosome,
+                    "chr": sequence,
                     "start": feature.place.start,
                     "end": feature.place.end,
                     "strand": feature.place.strand,

@@ -1,22 +1,21 @@
 """What a run's store says for its report: values along the corpus, coverage, ages, means by annotation over time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import merge
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instar.core.errors import CheckpointError, DataError, InputMissingError
-from instar.data.source import Fasta
 from instar.genome.annotation import Feature
+from instar.genome.coverage import Coverage
 from instar.masking import journal
 from instar.masking.journal import Record
 from instar.masking.plane import AGE, Decoder
 from instar.masking.store import ChanceStore
 from instar.report.masking import Bin, StoreFacts
-from instar.run.stored import Stored, open_stored, sizes_of
+from instar.run.stored import Stored, genome_of, open_stored, sizes_of
 from instar.run.tracks import features_of
 
 BINS = 300
@@ -29,8 +28,13 @@ _SCAN = 1 << 24
 _AGES = (0, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 
-def store_facts(run: Path, annotation: Path | None = None) -> StoreFacts | None:
-    """What the run's store says; None for a run that keeps none, or whose data are gone."""
+def store_facts(
+    run: Path, annotation: Path | None = None, tell: Callable[[str], None] = lambda _: None
+) -> StoreFacts | None:
+    """What the run's store says; None for a run that keeps none, or whose data are gone.
+
+    `tell` hears which features of the annotation were skipped.
+    """
     try:
         stored = open_stored(run)
     except (InputMissingError, DataError, CheckpointError):
@@ -46,7 +50,7 @@ def store_facts(run: Path, annotation: Path | None = None) -> StoreFacts | None:
         part = part[~np.isnan(part)]
         known += len(part)
         values += np.bincount(np.minimum((part * 10).astype(np.int64), 9), minlength=10)
-    features = [] if annotation is None else _features(stored, annotation)
+    features = [] if annotation is None else _features(stored, annotation, tell)
     return StoreFacts(
         statistic=name,
         coverage=known / max(1, len(plane)),
@@ -57,10 +61,11 @@ def store_facts(run: Path, annotation: Path | None = None) -> StoreFacts | None:
     )
 
 
-def _features(stored: Stored, annotation: Path) -> list[Feature]:
-    if not isinstance(stored.source, Fasta):
-        raise InputMissingError("--annotation: the run's corpus is a text, which has no features")
-    return features_of(annotation, sizes_of(stored.source))
+def _features(stored: Stored, annotation: Path, tell: Callable[[str], None]) -> list[Feature]:
+    found = features_of(annotation, sizes_of(genome_of(stored)))
+    for line in found.notices(annotation):
+        tell(line)
+    return found.features
 
 
 def _bins(stored: Stored, name: str) -> Iterator[Bin]:
@@ -94,7 +99,7 @@ def _ages(store: ChanceStore) -> Iterator[tuple[int, int]]:
 
 def _classes(stored: Stored, store: ChanceStore, features: list[Feature]) -> Iterator[tuple[int, str, float]]:
     """Means by class as the journal tells them, from what is folded to the newest record."""
-    masks = _masks(stored, features)
+    classes = _Classes(stored, features)
     records = list(_steps(store))
     if not records:
         return
@@ -104,10 +109,10 @@ def _classes(stored: Stored, store: ChanceStore, features: list[Feature]) -> Ite
     decode = Decoder(store.form.dtype, np.nan)
     for record in _records(store):
         while marks and record.step > marks[0]:
-            yield from _means(marks.pop(0), decode(np.asarray(again.plane.arrays["value"])), masks)
+            yield from classes.means(marks.pop(0), decode(np.asarray(again.plane.arrays["value"])))
         again.apply(again.change_of(record))
     for mark in marks:
-        yield from _means(mark, decode(np.asarray(again.plane.arrays["value"])), masks)
+        yield from classes.means(mark, decode(np.asarray(again.plane.arrays["value"])))
 
 
 def _records(store: ChanceStore) -> Iterator[Record]:
@@ -120,26 +125,50 @@ def _steps(store: ChanceStore) -> Iterator[int]:
     return (record.step for record in _records(store))
 
 
-def _masks(stored: Stored, features: list[Feature]) -> dict[str, NDArray[np.bool_]]:
-    """Class -> which characters of the plane lie in it."""
-    starts: dict[str, list[tuple[int, int, int]]] = {}
+class _Classes:
+    """Which characters of the plane lie in the classes that are followed."""
+
+    def __init__(self, stored: Stored, features: list[Feature]) -> None:
+        kinds: dict[str, int] = {}
+        places: dict[str, list[tuple[int, int, int]]] = {}
+        for feature in features:
+            number = kinds.setdefault(feature.kind, len(kinds))
+            places.setdefault(feature.place.chromosome, []).append((number, feature.place.start, feature.place.end))
+        documents = _documents(stored)
+        parts = [_in_plane(np.array(rows), documents[name]) for name, rows in places.items() if name in documents]
+        none = np.zeros((3, 0), dtype=np.int64)
+        kind_F, start_F, end_F = np.concatenate([none, *parts], axis=1)
+        self._coverage = Coverage(kind_F, start_F, end_F, num_kinds=len(kinds), size=stored.layout.num_characters)
+        bases_K = self._coverage.bases_K
+        names = list(kinds)
+        self._followed = [(number, names[number]) for number in np.argsort(-bases_K, kind="stable")[:KINDS].tolist()]
+
+    def means(self, step: int, values: NDArray[np.float32]) -> Iterator[tuple[int, str, float]]:
+        """(step, class, mean of what is known of it) for each class that is followed."""
+        known_K, sum_K = self._coverage.sums(values[: self._coverage.size])
+        for number, name in self._followed:
+            yield step, name, float(sum_K[number] / known_K[number]) if known_K[number] else float("nan")
+
+
+def _documents(stored: Stored) -> dict[str, NDArray[np.int64]]:
+    """(3, D) by chromosome, in its order: where each document starts and ends on it, and its place in the plane."""
+    rows: dict[str, list[tuple[int, int, int]]] = {}
     for document in range(stored.cache.num_documents):
-        first, last = stored.layout.place(document), stored.layout.place(document + 1)
-        starts.setdefault(stored.cache.name(document), []).append((stored.cache.start(document), first, last - first))
-    masks: dict[str, NDArray[Any]] = {}
-    for feature in features:
-        mask = masks.setdefault(feature.kind, np.zeros(stored.layout.num_characters, dtype=np.bool_))
-        for start, first, length in starts.get(feature.place.chromosome, []):
-            low, high = max(0, feature.place.start - start), min(length, feature.place.end - start)
-            mask[first + low : first + max(low, high)] = True
-    largest = sorted(masks, key=lambda kind: -int(masks[kind].sum()))[:KINDS]
-    return {kind: masks[kind] for kind in largest}
+        start, first = stored.cache.start(document), stored.layout.place(document)
+        length = stored.layout.place(document + 1) - first
+        rows.setdefault(stored.cache.name(document), []).append((start, start + length, first))
+    return {name: np.array(sorted(each), dtype=np.int64).T for name, each in rows.items()}
 
 
-def _means(
-    step: int, values: NDArray[np.float32], masks: dict[str, NDArray[np.bool_]]
-) -> Iterator[tuple[int, str, float]]:
-    for kind, mask in masks.items():
-        known = values[: len(mask)][mask]
-        known = known[~np.isnan(known)]
-        yield step, kind, float(known.mean()) if len(known) else float("nan")
+def _in_plane(features: NDArray[np.int64], documents: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(3, G): class, start and end in the plane of what lies in documents, of (F, 3) features on a chromosome."""
+    kind_F, start_F, end_F = features.T
+    begin_D, finish_D, first_D = documents
+    low_F = np.searchsorted(finish_D, start_F, side="right")
+    count_F = np.maximum(np.searchsorted(begin_D, end_F, side="left") - low_F, 0)
+    feature_G = np.repeat(np.arange(len(kind_F)), count_F)
+    document_G = np.arange(len(feature_G)) + np.repeat(low_F - (np.cumsum(count_F) - count_F), count_F)
+    start_G = np.maximum(start_F[feature_G], begin_D[document_G])
+    end_G = np.minimum(end_F[feature_G], finish_D[document_G])
+    shift_G = first_D[document_G] - begin_D[document_G]
+    return np.stack([kind_F[feature_G], start_G + shift_G, end_G + shift_G])

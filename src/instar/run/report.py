@@ -1,15 +1,17 @@
 """`report`: a run in pictures."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from instar.core.errors import InputMissingError
 from instar.report import build_report
 
 
-def report(run_folder: Path, annotation: Path | None = None) -> Path:
+def report(run_folder: Path, annotation: Path | None = None, tell: Callable[[str], None] = lambda _: None) -> Path:
     """Write the figures and the page of a run; returns the page.
 
-    `annotation` (GFF3 or BED) adds the masking values of its classes over time, to a run that keeps such values.
+    `annotation` (GFF3, GTF or BED) adds the masking values of its classes over time, to a run that keeps such values;
+    `tell` hears which of its features were skipped.
     """
     from instar.run.masking import FIGURES
 
@@ -19,4 +21,4 @@ def report(run_folder: Path, annotation: Path | None = None) -> Path:
 
     if not run_folder.is_dir():
         raise InputMissingError(f"{run_folder}: no such folder; give a run folder, like runs/NAME")
-    return build_report(run_folder, store_facts(run_folder, annotation)).page
+    return build_report(run_folder, store_facts(run_folder, annotation, tell)).page

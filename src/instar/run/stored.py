@@ -55,9 +55,7 @@ class Stored:
 
     def track(self, name: str, what: What = "value") -> Track:
         """A store's values on the chromosomes of a genome; UsageError for a text, which has none."""
-        if not isinstance(self.source, Fasta):
-            raise UsageError("a text has no chromosomes; export its values with --format hdf5")
-        track = empty_track(sizes_of(self.source))
+        track = empty_track(sizes_of(genome_of(self)))
         for document in range(self.cache.num_documents):
             values = self._wanted(name, what, document)
             start = self.cache.start(document)
@@ -130,6 +128,15 @@ def _newest(folder: Path) -> Path:
 
 
 # ---- the genome itself ----
+
+
+def genome_of(stored: Stored) -> Fasta:
+    """The source of a genome; UsageError for a text, which has no chromosomes."""
+    if not isinstance(stored.source, Fasta):
+        raise UsageError(
+            "a text has no chromosomes; see `instar report`, or export and import its values with --format hdf5"
+        )
+    return stored.source
 
 
 def records_of(source: Fasta) -> Iterator[tuple[str, str]]:

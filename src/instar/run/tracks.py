@@ -1,7 +1,8 @@
 """`tracks`: values of characters in and out of files, summed by annotation, and seen in a browser."""
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from instar.core.errors import DataError, InputMissingError, UsageError
 from instar.data.cache import build_cache
 from instar.data.files import lines, resolve
 from instar.data.source import Fasta
-from instar.genome.annotation import Feature, read_features, summarise
+from instar.genome.annotation import Annotation, Feature, read_features, summarise
 from instar.genome.coordinates import Aliases, Interval, parse_region, read_aliases
 from instar.genome.track import Bounds, Track, bedgraph_lines, read_bedgraph, read_bigwig, runs, write_bigwig
 from instar.masking.chances import Chances
@@ -26,7 +27,7 @@ from instar.run.config import RunConfig
 from instar.run.corpus import build_corpus
 from instar.run.folder import run_folder
 from instar.run.masking import STORE, layout_of
-from instar.run.stored import Stored, What, lengths_of, open_stored, sequence_of, sizes_of
+from instar.run.stored import Stored, What, genome_of, lengths_of, open_stored, sequence_of, sizes_of
 
 FileFormat = Literal["bedgraph", "bigwig", "hdf5"]
 ENDINGS: Mapping[FileFormat, str] = {"bedgraph": ".bedgraph", "bigwig": ".bw", "hdf5": ""}
@@ -35,6 +36,8 @@ SAMPLES_A_SHARD = 2562
 MOST_BASES = 2_000_000
 """Bases that one page shows at most."""
 VIEWED = "tracks"
+MOST_LETTERS = 100
+"""Of a sequence's name in the name of a page."""
 
 
 def export(
@@ -86,15 +89,24 @@ def import_values(run: Path, given: Path) -> dict[str, Any]:
 
 
 def summary(
-    folder: Path, annotation: Path, *, what: What = "value", aliases: Path | None = None
+    folder: Path,
+    annotation: Path,
+    *,
+    what: What = "value",
+    aliases: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
-    """A row for each store and class of features: bases, how many are known, and their mean."""
+    """A row for each store and class of features: bases, how many are known, and their mean.
+
+    `tell` hears what was skipped.
+    """
     stored = open_stored(folder)
+    found = features_of(annotation, sizes_of(genome_of(stored)), aliases)
+    for line in (*stored.notices, *found.notices(annotation)):
+        tell(line)
     rows = []
     for name in stored.stores:
-        track = stored.track(name, what)
-        features = features_of(annotation, {chromosome: len(part) for chromosome, part in track.items()}, aliases)
-        rows += [{"track": name, **vars(row)} for row in summarise(track, features)]
+        rows += [{"track": name, **vars(row)} for row in summarise(stored.track(name, what), found.features)]
     return rows
 
 
@@ -111,36 +123,41 @@ class Shown:
 def view(folder: Path, shown: Shown) -> dict[str, Any]:
     """Write one page that needs no network: the genome, its annotation and the tracks of a region."""
     stored = open_stored(folder)
-    if not isinstance(stored.source, Fasta):
-        raise UsageError("a text has no chromosomes to look at; see `instar report`")
-    sizes = sizes_of(stored.source)
+    source = genome_of(stored)
+    sizes = sizes_of(source)
     names = _aliases(sizes, shown.aliases)
     place = parse_region(shown.region or next(iter(sizes)), sizes, names)
     if len(place) > MOST_BASES:
         raise UsageError(f"region: {place} has {len(place):,} bases; a page shows {MOST_BASES:,} at most; name a part")
-    features = [] if shown.annotation is None else features_of(shown.annotation, sizes, shown.aliases)
+    found = Annotation([]) if shown.annotation is None else features_of(shown.annotation, sizes, shown.aliases)
     page = browser_page(
         title=f"{folder.name}: {place}",
         place=place,
         size=sizes[place.chromosome],
-        sequence=sequence_of(stored.source, place),
+        sequence=sequence_of(source, place),
         tracks=list(_browser_tracks(stored, place)),
-        features=[one for one in features if _meets(one, place)],
+        features=[one for one in found.features if _meets(one, place)],
     )
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(place))
-    path = shown.output or folder / VIEWED / f"{stem}.html"
+    path = shown.output or folder / VIEWED / _page_name(place)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, page)
-    return {"page": str(path), "region": str(place), "bytes": len(page), "notices": list(stored.notices)}
+    notices = [*stored.notices, *(() if shown.annotation is None else found.notices(shown.annotation))]
+    return {"page": str(path), "region": str(place), "bytes": len(page), "notices": notices}
 
 
-def features_of(path: Path, sizes: Mapping[str, int], aliases: Path | None = None) -> list[Feature]:
-    """The features of a GFF3 or BED file, packed or not, by the ending of its name."""
+def _page_name(place: Interval) -> str:
+    """A file's name for a region; names of sequences may hold any character and be of any length."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", place.chromosome)
+    if stem != place.chromosome or len(stem) > MOST_LETTERS:
+        stem = f"{stem[:MOST_LETTERS]}-{hashlib.sha256(place.chromosome.encode()).hexdigest()[:8]}"
+    return f"{stem}_{place.start}-{place.end}.html"
+
+
+def features_of(path: Path, sizes: Mapping[str, int], aliases: Path | None = None) -> Annotation:
+    """The features of a GFF3, GTF or BED file, packed or not."""
     file = resolve(str(path))[0]
-    endings = {ending.lower() for ending in file.suffixes}
-    form: Literal["gff", "bed"] = "bed" if ".bed" in endings else "gff"
-    return read_features(lines(file), str(path), sizes, form=form, aliases=_aliases(sizes, aliases))
+    return read_features(lines(file), str(path), sizes, aliases=_aliases(sizes, aliases))
 
 
 def _aliases(sizes: Mapping[str, int], path: Path | None) -> Aliases:

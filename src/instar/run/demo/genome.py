@@ -103,7 +103,7 @@ def _show(screen: Screen, plan: Plan, folder: DemoFolder, processes: Children) -
     _train(screen, plan, processes)
     subject = untrained(plan.uniform)
     screen.part(2, "Every base hidden once, by the final weights (instar probe)")
-    features = features_of(annotation_of_yeast(), sizes_of(_genome(subject)))
+    features = features_of(annotation_of_yeast(), sizes_of(_genome(subject))).features
     beside = _measured(plan, folder, subject, features)
     screen.table(_rows(beside))
     screen.part(3, "On what the budget went, by annotation")
