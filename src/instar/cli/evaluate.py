@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from instar.cli.options import AsJson, Checkpoint, examples, show
+from instar.cli.options import AllowUnknown, AsJson, Checkpoint, examples, show
 
 
 @examples("instar evaluate runs/small/checkpoint-500", "instar evaluate runs/small/checkpoint-500 --split test --json")
@@ -16,9 +16,10 @@ def evaluate(
         Path | None,
         typer.Option("--input", metavar="FILE", help="Measure on this file instead, read like the run's data."),
     ] = None,
+    allow_unknown: AllowUnknown = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a checkpoint: loss, and the metrics of its task."""
     from instar.run.evaluate import evaluate as run
 
-    show(run(checkpoint, split=split, input_file=input_file), as_json=as_json)
+    show(run(checkpoint, split=split, input_file=input_file, allow_unknown=allow_unknown), as_json=as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import AsJson, Model, examples, show
+from instar.cli.options import AllowUnknown, AsJson, Model, examples, show
 from instar.core.errors import UsageError
 
 
@@ -24,12 +24,14 @@ def generate(
             "min_p, repetition_penalty, num_beams, stop, stop_ids, seed, log_probabilities, too_long, batch_tokens.",
         ),
     ] = None,
+    *,
     input_file: Annotated[
         Path | None, typer.Option("--input", metavar="FILE", help="A prompt a line, or a column of a table.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE.jsonl", help="One JSON object a line is written here.")
     ] = None,
+    allow_unknown: AllowUnknown = False,
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, as it is written; or all prompts of a file, in batches."""
@@ -41,7 +43,14 @@ def generate(
         raise UsageError("--input and --output go together: a file of prompts, and where their texts are written")
     if input_file is not None and output is not None:
         show(
-            generate_file(checkpoint, input_file=input_file, output=output, overrides=given, tell=_tell),
+            generate_file(
+                checkpoint,
+                input_file=input_file,
+                output=output,
+                overrides=given,
+                tell=_tell,
+                allow_unknown=allow_unknown,
+            ),
             as_json=as_json,
         )
         return

@@ -32,6 +32,9 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+AllowUnknown = Annotated[
+    bool, typer.Option("--allow-unknown-tokens", help="Go on although half of the tokens or more are unknown.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, for programs.")]
 
 

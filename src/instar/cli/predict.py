@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from instar.cli.options import AsJson, Model, examples, show
+from instar.cli.options import AllowUnknown, AsJson, Model, examples, show
 from instar.core.errors import UsageError
 
 
@@ -15,6 +15,7 @@ from instar.core.errors import UsageError
 )
 def predict(
     checkpoint: Model,
+    *,
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE.jsonl", help="One JSON object a line is written here.")
     ],
@@ -23,6 +24,7 @@ def predict(
         Literal["eval", "test"] | None,
         typer.Option(help="Or: this part of the run's data, with scores; a submission file where labels are hidden."),
     ] = None,
+    allow_unknown: AllowUnknown = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint's prediction for each document of a file, or of a split of its run."""
@@ -32,6 +34,6 @@ def predict(
     if (input_file is None) == (split is None):
         raise UsageError("wanted one of --input FILE and --split eval|test")
     if input_file is not None:
-        show(run(checkpoint, input_file=input_file, output=output), as_json=as_json)
+        show(run(checkpoint, input_file=input_file, output=output, allow_unknown=allow_unknown), as_json=as_json)
     elif split is not None:
-        show(predict_split(checkpoint, split=split, output=output), as_json=as_json)
+        show(predict_split(checkpoint, split=split, output=output, allow_unknown=allow_unknown), as_json=as_json)

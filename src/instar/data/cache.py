@@ -22,6 +22,7 @@ from instar.data.fingerprint import cache_fingerprint
 from instar.data.labels import LabelKind, LabelWriter
 from instar.data.source import SourceBase
 from instar.data.tokenizer import Tokenizer
+from instar.data.unknown import TokenCount, reads_u_as_t
 
 Progress = Callable[[int, int], None]
 """Called with (documents, tokens) so far."""
@@ -75,6 +76,12 @@ class TokenCache:
     def num_tokens(self) -> int:
         """Tokens of all documents, special tokens not counted."""
         return len(self.ids)
+
+    @property
+    def token_count(self) -> TokenCount:
+        """Tokens, and those that the tokenizer does not know."""
+        report = self.report
+        return TokenCount(report["tokens"], report["unknown_tokens"], report["u_read_as_t"])
 
     def name(self, document: int) -> str:
         """The record that a document was cut from; '' where the source has none."""
@@ -156,14 +163,16 @@ class _Build:
         self._name_numbers: dict[str, int] = {}
         self._seen: set[int] = set()
         self._histogram = np.zeros(64, dtype=np.int64)
-        names = "documents characters tokens unknown_tokens empty_documents duplicate_documents longest_document"
-        self._report = dict.fromkeys(names.split(), 0)
+        self._reads_u_as_t = reads_u_as_t(source, tokenizer)
+        names = "documents characters tokens unknown_tokens u_read_as_t empty_documents duplicate_documents"
+        self._report = dict.fromkeys([*names.split(), "longest_document"], 0)
 
     def run(self, fingerprint: str, processes: int, progress: Progress | None) -> None:
         try:
             self._offsets.append(np.zeros(1, dtype=np.int64))
-            fold = str.upper if self._source.folds_case else str
-            for group, tokens in encode_all(self._tokenizer, chunks(self._filled()), fold, processes):
+            for group, tokens in encode_all(
+                self._tokenizer, chunks(self._filled()), self._source.normalized, processes
+            ):
                 self._append(group, tokens)
                 if progress is not None:
                     progress(self._report["documents"], self._report["tokens"])
@@ -209,6 +218,8 @@ class _Build:
         report["characters"] += sum(len(document.text) for document in group)
         report["tokens"] += len(tokens.ids_T)
         report["longest_document"] = max(report["longest_document"], int(lengths_D.max()))
+        if self._reads_u_as_t:
+            report["u_read_as_t"] += sum(document.text.count("U") + document.text.count("u") for document in group)
         if self._tokenizer.unk_id is not None:
             report["unknown_tokens"] += int(np.count_nonzero(tokens.ids_T == self._tokenizer.unk_id))
         self._histogram += np.bincount(np.log2(lengths_D).astype(np.int64), minlength=64)

@@ -59,6 +59,8 @@ class DataConfig(Config):
     """random: in each pass samples begin elsewhere, and are tokenised from there (task mlm)."""
     reverse_complement: float = Field(default=0.0, ge=0, le=1, exclude_if=lambda value: value == 0)
     """Chance that a sample of a genome is read on its minus strand, drawn anew in each pass (task mlm)."""
+    allow_unknown_tokens: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Take data half of whose tokens or more are unknown to the tokenizer."""
     cache: str | None = None
     """Folder of token caches; none: `instar` in the user's cache folder (XDG_CACHE_HOME or ~/.cache)."""
     processes: int = Field(default=1, ge=1)

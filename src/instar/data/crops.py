@@ -14,6 +14,7 @@ from instar.core.seeds import derive, uniform
 from instar.data.batch import Batch
 from instar.data.samples import Samples
 from instar.data.texts import Texts
+from instar.genome.fasta import as_dna
 from instar.genome.strand import reverse_complement
 
 Ints = NDArray[np.int64]
@@ -68,7 +69,7 @@ class Crops:
         texts = [
             reverse_complement(text) if piece.is_minus else text for text, piece in zip(texts, pieces, strict=True)
         ]
-        encoded = self.samples.tokenizer.encode_batch([text.upper() for text in texts] if self._folds else texts)
+        encoded = self.samples.tokenizer.encode_batch([as_dna(text) for text in texts] if self._folds else texts)
         room_D = self.samples.lengths(samples_D)
         columns: list[list[Ints]] = [[], [], [], []]
         for piece, text, one, room in zip(pieces, texts, encoded, room_D.tolist(), strict=True):

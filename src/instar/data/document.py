@@ -14,7 +14,16 @@ class Document:
     """The record it was cut from (the FASTA name); empty where a source has none."""
     start: int = 0
     """0-based character coordinate of `text[0]` in the record `name`."""
-    place: str = ""
-    """`file:line`, for messages."""
+    file: str = ""
+    """The file it was read from."""
+    line: int = 0
+    """Line of `file` where it begins, from 1; in a table without lines its row, from 1."""
     prompt: int = 0
     """Characters at its start that are given and not to be learnt."""
+    gap: int = 0
+    """Length of a record that holds nothing but N, and therefore gives no text; 0: any other document."""
+
+    @property
+    def place(self) -> str:
+        """`file:line`, for messages."""
+        return f"{self.file}:{self.line}"

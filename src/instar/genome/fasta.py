@@ -80,6 +80,11 @@ def _finished(name: str, header: int, pieces: list[bytes], fault: Callable[[int,
         fault(header, f"record '{name}' has no sequence")
 
 
+def as_dna(text: str) -> str:
+    """Bases as a tokenizer sees them: upper case, and T where RNA has U."""
+    return text.upper().replace("U", "T")
+
+
 def without_gaps(sequence: str, min_gap: int = 1) -> Iterator[tuple[int, str]]:
     """(0-based start, piece) of what lies between runs of at least `min_gap` N, in order."""
     at = 0

@@ -18,6 +18,7 @@ from instar.core.errors import DataError, UsageError
 from instar.core.seeds import derive
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
+from instar.data.unknown import TokenCount
 from instar.inference.choosing import Recorded, processors
 from instar.inference.decoding import Decoding
 from instar.inference.ending import Endings, StopTexts, TextStream
@@ -47,6 +48,8 @@ class Generator:
     """Tokens that end a row unless the decoding says which; None: the tokenizer's end of text."""
     tell: Callable[[str], None] = lambda _: None
     """Hears, once, what was cut off, with counts."""
+    count: TokenCount = field(default_factory=TokenCount)
+    """Tokens of the prompts of `rows` so far."""
 
     def __post_init__(self) -> None:
         if self.network.pooling is not None or not self.network.model.can_generate():
@@ -72,6 +75,8 @@ class Generator:
         cut = total = longest = 0
         while ahead := list(islice(remaining, _AHEAD)):
             encoded = [one.ids.tolist() for one in self.tokenizer.encode_batch(ahead)]
+            for ids in encoded:
+                self.count.add(ids, self.tokenizer.unk_id)
             rows = self.continued(encoded, numbers=range(first + total, first + total + len(ahead)))
             total += len(ahead)
             cut += sum(row.get("truncated", False) for row in rows)

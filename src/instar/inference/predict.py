@@ -4,7 +4,7 @@ Shape letters: T tokens, D documents, M places, C classes, V vocabulary, K best 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from instar.core.errors import DataError
 from instar.data import Batch
 from instar.data.tokenizer import Marks, Tokenizer
+from instar.data.unknown import TokenCount
 from instar.inference.evaluate import evaluation_mode
 from instar.inference.label import label_answer
 from instar.model import Forward, Network
@@ -49,10 +50,16 @@ class Predictor:
     best: int = 5
     """Fills of each [MASK]."""
     batch_tokens: int = 8192
+    count: TokenCount = field(default_factory=TokenCount)
+    """Tokens of the texts so far."""
 
     @torch.no_grad()
     def rows(self, texts: Iterable[str]) -> Iterator[Row]:
-        """One row for each text, in their order."""
+        """One row for each text, in their order: row, and the answer.
+
+        A row with `truncated` says in `read_characters` how much of its text was read (fills: not told); one whose text
+        has tokens that the vocabulary does not know says how many in `unknown_tokens`.
+        """
         remaining = iter(texts)
         first = 0
         while ahead := list(islice(remaining, _TEXTS_AHEAD)):
@@ -62,7 +69,7 @@ class Predictor:
 
     def _answers(self, texts: list[str]) -> list[Row]:
         encoded = [self._ids(text) for text in texts]
-        rows: list[Row] = [{"truncated": True} if cut else {} for _, cut in encoded]
+        rows: list[Row] = [row for _, row in encoded]
         longest_first = sorted(range(len(texts)), key=lambda place: -len(encoded[place][0]))
         full = [place for place in longest_first if len(encoded[place][0]) > self._num_added]
         for place in set(longest_first) - set(full):
@@ -91,19 +98,26 @@ class Predictor:
     def _num_added(self) -> int:
         return sum(map(len, self._marks))
 
-    def _ids(self, text: str) -> tuple[Ids, bool]:
-        """Ids with special tokens, and whether the text was cut."""
+    def _ids(self, text: str) -> tuple[Ids, Row]:
+        """Ids with special tokens, and what the row says of them."""
         pieces = [text] if self.task.head != "masked_lm" else text.split(MASK_WORD)
         if self.tokenizer.codec.kind == "fast":  # the blank before a hidden word is part of that word's token
             pieces = [*(piece.removesuffix(" ") for piece in pieces[:-1]), pieces[-1]]
         parts: list[int] = []
-        for number, encoded in enumerate(self.tokenizer.encode_batch(pieces)):
+        unknown = 0
+        all_encoded = self.tokenizer.encode_batch(pieces)
+        for number, encoded in enumerate(all_encoded):
             parts += [self._special("mask_id")] if number else []
             parts += encoded.ids.tolist()
+            unknown += self.count.add(encoded.ids, self.tokenizer.unk_id)
         before, after = self._marks
         room = None if self.max_length is None else self.max_length - len(before) - len(after)
-        is_cut = room is not None and len(parts) > room
-        return np.asarray([*before, *parts[:room], *after], dtype=np.int64), is_cut
+        row: Row = {"unknown_tokens": unknown} if unknown else {}
+        if room is not None and len(parts) > room:
+            row["truncated"] = True
+            if len(pieces) == 1:
+                row["read_characters"] = int(all_encoded[0].ends[room - 1]) if room else 0
+        return np.asarray([*before, *parts[:room], *after], dtype=np.int64), row
 
     def _special(self, name: str) -> int:
         number = getattr(self.tokenizer, name)

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from instar.config.load import load
 from instar.data import Batch
-from instar.data.samples import Samples
 from instar.data.stream import Stream
 from instar.data.tokenizer import Tokenizer
 from instar.run.begin import go_on_from_past
@@ -23,6 +22,7 @@ from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
 from instar.run.folder import run_folder
 from instar.run.prepare import make_stream, set_up_cpu
 from instar.run.rates import RateCurve
+from instar.run.summary import label_counts, named_samples, summary
 from instar.task import Moment
 from instar.trainer import Callbacks, PackedSteps, Runtime, StepLimits, TrainState, optimizer_step
 
@@ -71,8 +71,11 @@ def check(run_file: Path, overrides: Sequence[str] = (), *, picture: Path | None
         "first_rate": rates.after.values[0],
         "parameters": num_parameters,
         "vocabulary": checked.corpus.tokenizer.vocab_size,
-        "data": {name: split.report for name, split in _named(checked.splits)},
+        "data": {name: split.report for name, split in named_samples(checked.splits)},
+        "labels": {name: label_counts(split) for name, split in named_samples(checked.splits)},
+        "summary": list(summary(checked.corpus, checked.splits, allow_unknown=config.data.allow_unknown_tokens)),
         "tokens": checked.corpus.train.report,
+        "unknown": checked.corpus.train.token_count.facts(),
         "capped": list(capped(config, checked.splits.train, checked.state.totals)),
         "steps": round(steps),
         "epochs": round(checked.state.totals["epochs"], 3),
@@ -106,12 +109,6 @@ def _put_together(config: RunConfig) -> Checked:
         runtime=runtime,
         begins=tuple(told),
     )
-
-
-def _named(splits: Splits) -> Iterator[tuple[str, Samples]]:
-    for name, samples in (("train", splits.train), ("eval", splits.evaluation), ("test", splits.test)):
-        if samples is not None:
-            yield name, samples
 
 
 def _samples(checked: Checked, first: Batch) -> Iterator[dict[str, Any]]:
@@ -179,6 +176,7 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
     for name, report in found["data"].items():
         told = ", ".join(f"{value:,} {key}" for key, value in report.items() if value)
         yield f"{name}: {told}"
+    yield from found["summary"]
     yield (
         f"{found['parameters']:,} parameters; {found['steps']:,} steps of about {found['tokens_per_step']:,} tokens "
         f"({found['epochs']} epochs) on {found['device']}"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from instar.data.fingerprint import source_fingerprint
 from instar.data.samples import Cut, Samples
 from instar.data.source import Source, Text
 from instar.data.tokenizer import Layout, Tokenizer, TokenizerConfig, build_tokenizer
+from instar.data.unknown import check_unknown
 from instar.model import Network
 from instar.model.classes import is_causal
 from instar.model.config import FromFolder
@@ -26,6 +27,7 @@ from instar.run.source import without_hidden
 from instar.task import CausalLM, Classify
 
 Tell = Callable[[str], None]
+ALLOW = "data.allow_unknown_tokens: true"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,15 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
         data.eval if data.eval is None or isinstance(data.eval, Split) else cached(data.eval, train.label_names)
     )
     test = None if data.test is None else cached(without_hidden(data.test, train.label_names), train.label_names)
+    for name, cache in (("train", train), ("eval", evaluation), ("test", test)):
+        if isinstance(cache, TokenCache):
+            must_be_known(f"data.{name}", cache, tokenizer, is_allowed=data.allow_unknown_tokens)
     return Corpus(tokenizer=tokenizer, train=train, evaluation=evaluation, test=test)
+
+
+def must_be_known(what: str, cache: TokenCache, tokenizer: Tokenizer, *, is_allowed: bool) -> str | None:
+    """A warning if many tokens are unknown; DataError if most are, unless `is_allowed`."""
+    return check_unknown(what, cache.token_count, tokenizer, is_allowed=is_allowed, option=ALLOW)
 
 
 def known_labels(config: RunConfig) -> tuple[str, ...] | None:
@@ -129,25 +139,6 @@ def cut_of(config: RunConfig, network: Network) -> Cut:
         too_long=config.data.too_long,
         overlap=config.data.overlap,
     )
-
-
-def left_out(corpus: Corpus, splits: Splits) -> Iterator[str]:
-    """What the run does not read as it stands in the files, a line for each kind of it, with counts."""
-    for name, samples in (("train", splits.train), ("eval", splits.evaluation), ("test", splits.test)):
-        cut = {} if samples is None else samples.report
-        if cut.get("truncated"):
-            yield (
-                f"data.{name}: {cut['truncated']:,} of {cut['segments']:,} documents are too long and cut off; "
-                f"{cut['cut_tokens']:,} tokens are not read"
-            )
-        if cut.get("windowed"):
-            yield (
-                f"data.{name}: {cut['windowed']:,} of {cut['segments']:,} documents are too long for the model and "
-                f"cut into windows ({cut['samples']:,} samples)"
-            )
-    for name, cache in (("train", corpus.train), ("eval", corpus.evaluation), ("test", corpus.test)):
-        if isinstance(cache, TokenCache) and cache.report.get("empty_documents"):
-            yield f"data.{name}: {cache.report['empty_documents']:,} empty documents are skipped"
 
 
 def _tokenizer(config: RunConfig, tell: Tell) -> Tokenizer:

@@ -12,7 +12,7 @@ from instar.data.config import Split
 from instar.data.samples import Samples
 from instar.data.source import Source
 from instar.inference.evaluate import Evaluator
-from instar.run.corpus import cut_of, known_labels
+from instar.run.corpus import cut_of, known_labels, must_be_known
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
 from instar.run.source import hides_labels, source_like
@@ -20,11 +20,19 @@ from instar.run.source import hides_labels, source_like
 SplitName = Literal["eval", "test"]
 
 
-def evaluate(checkpoint: Path, *, split: SplitName = "eval", input_file: Path | None = None) -> dict[str, Any]:
-    """Scores on a split of the run's data, or on another file read in the same way; other splits are not read."""
+def evaluate(
+    checkpoint: Path, *, split: SplitName = "eval", input_file: Path | None = None, allow_unknown: bool = False
+) -> dict[str, Any]:
+    """Scores on a split of the run's data, or on another file read in the same way; other splits are not read.
+
+    DataError if most tokens are unknown to the checkpoint's tokenizer, unless `allow_unknown` or the run allows it.
+    """
     saved = take_up(checkpoint)
     with disk_errors(saved.config.data.cache_folder()):
         samples = _split(saved, split) if input_file is None else _given(saved, input_file)
+    what = f"data.{split}" if input_file is None else str(input_file)
+    is_allowed = allow_unknown or saved.config.data.allow_unknown_tokens
+    warning = must_be_known(what, samples.cache, saved.tokenizer, is_allowed=is_allowed)
     evaluator = Evaluator(
         network=saved.network,
         task=saved.task,
@@ -33,7 +41,8 @@ def evaluate(checkpoint: Path, *, split: SplitName = "eval", input_file: Path | 
         label_names=saved.labels.names,
     )
     scores = evaluator.scores(samples.batches(saved.config.train.micro_tokens or EVALUATION_TOKENS))
-    return {"checkpoint": str(checkpoint), "split": split, **scores}
+    told = samples.cache.token_count.facts() | ({} if warning is None else {"warning": warning})
+    return {"checkpoint": str(checkpoint), "split": split, **scores, **told}
 
 
 def _given(saved: Saved, path: Path) -> Samples:

@@ -20,7 +20,7 @@ def fill_mask(checkpoint: Path, text: str, *, top: int = 5) -> dict[str, Any]:
     must_be_text(text, "the text")
     _must_have(text, text)
     ready = take_up_any(checkpoint, "masked_lm")
-    given = text.upper() if ready.source is not None and ready.source.folds_case else text
+    given = text if ready.source is None else ready.source.normalized(text)
     theirs = ready.tokenizer.specials.mask
     given = given if theirs is None else given.replace(theirs, MASK_WORD)
     _must_have(given, text, (MASK_WORD,))

@@ -1,16 +1,18 @@
 """`generate`: what a causal language model writes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from instar.checkpoint.disk import disk_errors
 from instar.config.load import load
-from instar.data.source import ColumnSource, Source
+from instar.data.document import Document
+from instar.data.source import ColumnSource
 from instar.inference.decoding import Decoding
 from instar.inference.generate import Generator, OnText
 from instar.run.foreign import take_up_any
-from instar.run.predict import must_be_new
+from instar.run.predict import allows_unknown, must_be_new
+from instar.run.rows import Answers
 from instar.run.saved import Ready
 from instar.run.source import source_like
 from instar.run.writing import must_be_text, write_rows
@@ -50,11 +52,17 @@ def generate(
 
 
 def generate_file(
-    checkpoint: Path, *, input_file: Path, output: Path, overrides: Sequence[str], tell: Tell
+    checkpoint: Path,
+    *,
+    input_file: Path,
+    output: Path,
+    overrides: Sequence[str],
+    tell: Tell,
+    allow_unknown: bool = False,
 ) -> dict[str, Any]:
     """Write one JSON object a line, one for each prompt of the file, in order; returns what was done.
 
-    The output is there whole or not at all.
+    The output is there whole or not at all. DataError if most tokens are unknown, unless `allow_unknown`.
     """
     decoding = decoding_of(overrides)
     must_be_new(output)
@@ -63,18 +71,15 @@ def generate_file(
     source = source_like(known, input_file, labelled=False)
     after = known.between if isinstance(known, ColumnSource) and known.completion is not None else ""
     generator = generator_of(ready, decoding, tell)
-    counts = {"rows": 0, "skipped": 0, "truncated": 0, "tokens": 0}
+    allow_unknown = allow_unknown or allows_unknown(ready)
+    answers = Answers(source, ready.tokenizer, generator.count, allow_unknown=allow_unknown)
+
+    def prompt(document: Document) -> str:
+        """The text as it stood before completions in training; one that is empty stays so."""
+        return document.text + after if document.text else ""
+
+    tokens = 0
     with disk_errors(output):
-        written = write_rows(output, generator.rows(_prompts(source, after)))
-        for row in written:
-            counts["rows"] += 1
-            counts["skipped"] += "skipped" in row
-            counts["truncated"] += "truncated" in row
-            counts["tokens"] += row.get("tokens", 0)
-    return {"output": str(output), **counts}
-
-
-def _prompts(source: Source, after: str) -> Iterator[str]:
-    """The texts as they stood before completions in training; one that is empty stays so."""
-    for document in source.documents():
-        yield document.text + after if document.text else ""
+        for row in write_rows(output, answers.rows(generator.rows, prompt=prompt)):
+            tokens += row.get("tokens", 0)
+    return {"output": str(output), **answers.facts(), "tokens": tokens}

@@ -1,6 +1,7 @@
 """`predict`: what a checkpoint says about a file, or about a split of its run's data."""
 
 import csv
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,26 @@ from instar.inference.predict import Predictor, Row
 from instar.run.corpus import layout_of
 from instar.run.evaluate import SplitName, evaluate
 from instar.run.foreign import take_up_any
+from instar.run.rows import Answers
 from instar.run.saved import Ready, Saved, take_up
 from instar.run.source import hides_labels, source_like
 from instar.run.writing import write_rows
 
 
-def predict(checkpoint: Path, *, input_file: Path, output: Path) -> dict[str, Any]:
+def predict(checkpoint: Path, *, input_file: Path, output: Path, allow_unknown: bool = False) -> dict[str, Any]:
     """Write one JSON object a line, one for each document of the file, in order; returns what was done.
 
-    The output is there whole or not at all.
+    The output is there whole or not at all. DataError if most tokens are unknown, unless `allow_unknown`.
     """
     must_be_new(output)
     ready = take_up_any(checkpoint)
     source = source_like(ready.source, input_file, labelled=False)
-    return {"output": str(output), **_counted(_written(ready, source, output))}
+    answers, rows = _written(ready, source, output, allow_unknown=allow_unknown or allows_unknown(ready))
+    deque(rows, maxlen=0)
+    return {"output": str(output), **answers.facts()}
 
 
-def predict_split(checkpoint: Path, *, split: SplitName, output: Path) -> dict[str, Any]:
+def predict_split(checkpoint: Path, *, split: SplitName, output: Path, allow_unknown: bool = False) -> dict[str, Any]:
     """The same for all documents of a split of a classifier's run, each once, with their labels; then the scores.
 
     Where the labels are hidden (the column is not named, or holds -1) there are no scores: a table of (index,
@@ -49,16 +53,24 @@ def predict_split(checkpoint: Path, *, split: SplitName, output: Path) -> dict[s
     if source is None or isinstance(source, Split):
         where = "is held out of data.train" if isinstance(source, Split) else "is not set"
         raise UsageError(f"{checkpoint}: its run's data.{split} {where}; name a file with --input")
-    if not hides_labels(source, saved.labels.names):
-        counts = _counted(_written(saved, source, output))
-        scores = evaluate(checkpoint, split=split)
-        return {**scores, "output": str(output), **counts}
-    must_be_new(submission)
-    rows: list[Row] = []
-    counts = _counted(_kept(_written(saved, source, output), rows))
+    allow_unknown = allow_unknown or allows_unknown(saved)
+    is_hidden = hides_labels(source, saved.labels.names)
+    if is_hidden:
+        must_be_new(submission)
+    answers, rows = _written(saved, source, output, allow_unknown=allow_unknown)
+    if not is_hidden:
+        deque(rows, maxlen=0)
+        scores = evaluate(checkpoint, split=split, allow_unknown=allow_unknown)
+        return {**scores, "output": str(output), **answers.facts()}
+    held = list(rows)
     with disk_errors(submission):
-        _write_submission(submission, rows)
-    return {"output": str(output), "submission": str(submission), "split": split, **counts}
+        _write_submission(submission, held)
+    return {"output": str(output), "submission": str(submission), "split": split, **answers.facts()}
+
+
+def allows_unknown(ready: Ready) -> bool:
+    """Whether the run of a checkpoint allows any share of unknown tokens."""
+    return isinstance(ready, Saved) and ready.config.data.allow_unknown_tokens
 
 
 def must_be_new(output: Path) -> None:
@@ -83,17 +95,15 @@ def predictor_of(ready: Ready, *, best: int = 5) -> Predictor:
     )
 
 
-def _written(ready: Ready, source: Source, output: Path) -> Iterator[Row]:
+def _written(ready: Ready, source: Source, output: Path, *, allow_unknown: bool) -> tuple[Answers, Iterator[Row]]:
     """Rows as they are written, each with the label of its document where it has one."""
-    labels: list[Any] = []
+    predictor = predictor_of(ready)
+    answers = Answers(source, ready.tokenizer, predictor.count, allow_unknown=allow_unknown)
+    rows = answers.rows(predictor.rows, label=lambda document: _label(document, ready))
+    return answers, _on_disk(output, rows)
 
-    def texts() -> Iterator[str]:
-        for document in source.documents():
-            labels.append(_label(document, ready))
-            yield document.text.upper() if source.folds_case else document.text
 
-    answers = predictor_of(ready).rows(texts())
-    rows = (row if labels[row["row"]] is None else {**row, "label": labels[row["row"]]} for row in answers)
+def _on_disk(output: Path, rows: Iterator[Row]) -> Iterator[Row]:
     with disk_errors(output):
         yield from write_rows(output, rows)
 
@@ -104,21 +114,6 @@ def _label(document: Document, ready: Ready) -> Any:
     if isinstance(label, str) and ready.labels.names is not None and label not in ready.labels.names:
         return None
     return list(label) if isinstance(label, tuple) else label
-
-
-def _kept(rows: Iterable[Row], held: list[Row]) -> Iterator[Row]:
-    for row in rows:
-        held.append(row)
-        yield row
-
-
-def _counted(rows: Iterable[Row]) -> dict[str, int]:
-    counts = {"rows": 0, "skipped": 0, "truncated": 0}
-    for row in rows:
-        counts["rows"] += 1
-        counts["skipped"] += "skipped" in row
-        counts["truncated"] += "truncated" in row
-    return counts
 
 
 def _write_submission(path: Path, rows: Iterable[Row]) -> None:

@@ -26,9 +26,10 @@ from instar.run.begin import go_on_from_past
 from instar.run.build import make_network, make_state, train_used_rows_only
 from instar.run.capped import capped
 from instar.run.config import RunConfig
-from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus, left_out
+from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
 from instar.run.folder import run_hash
 from instar.run.masking import Learning, learning
+from instar.run.summary import summary
 from instar.trainer import Callback, Callbacks, PackedSteps, Runtime, StepLimits, TrainState, fit
 from instar.trainer.callbacks.checkpoint import Checkpoint
 from instar.trainer.callbacks.control import Control
@@ -83,7 +84,8 @@ def prepare(
     splits = cut_corpus(config, corpus, network)
     state = make_state(config, splits, network, task, runtime)
     go_on_from_past(config, state, start, tell)
-    for line in (*left_out(corpus, splits), *capped(config, splits.train, state.totals)):
+    known = summary(corpus, splits, allow_unknown=config.data.allow_unknown_tokens)
+    for line in (*known, *capped(config, splits.train, state.totals)):
         tell(line)
     learns = learning(config, folder, corpus, splits.train, state=state, runtime=runtime, tell=tell)
     log = make_log(config, folder, corpus, state, runtime)

@@ -24,7 +24,7 @@ from instar.masking.layout import Layout, Spans
 from instar.masking.plane import Form, Plane, encode, seal
 from instar.masking.statistic import scale_of
 from instar.run.config import RunConfig
-from instar.run.corpus import cut_of
+from instar.run.corpus import cut_of, must_be_known
 from instar.run.masking import layout_of
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
@@ -59,6 +59,8 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
         raise UsageError(f"--rate: wanted a number above 0 and at most 1; got {rate}")
     _must_be_new(output)
     cache = build_cache(config.data.train, saved.tokenizer, config.data.cache_folder(), processes=config.data.processes)
+    allowed = config.data.allow_unknown_tokens
+    warning = must_be_known(str(asked.data or "data.train"), cache, saved.tokenizer, is_allowed=allowed)
     cut = cut_of(config.model_copy(update={"data": _windows(config)}), saved.network)
     samples = Samples(cache, saved.tokenizer, cut)
     layout = layout_of(config, cache)
@@ -82,8 +84,9 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
         replace_bytes(output / "run.yaml", to_json(config.model_dump(mode="json", by_alias=True)))
         facts = {"checkpoint": str(checkpoint), "rate": rate, "tokens": tokens, "weights_sha256": digest}
         write_json(output / "probe.json", facts | planes.means())
+    told = cache.token_count.facts() | ({} if warning is None else {"warning": warning})
     written = _tracks(output, config.data.train, asked.tracks)
-    return {"output": str(output), **facts, **planes.means(), "weights": "untouched", "tracks": written}
+    return {"output": str(output), **facts, **planes.means(), "weights": "untouched", "tracks": written, **told}
 
 
 def _config(saved: Saved, asked: Asked) -> RunConfig:

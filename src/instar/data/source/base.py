@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -18,6 +19,8 @@ class SourceBase(Config):
 
     folds_case: ClassVar[bool] = False
     """Whether tokens are matched on upper case and lower case is kept as a flag of each token."""
+    position: ClassVar[str] = "line"
+    """What a document's `line` counts: lines of its file, or rows of a table."""
 
     path: str | list[str]
     """File, pattern (sorted), or a list of them; `embedded:NAME` is a file that comes with instar."""
@@ -30,10 +33,14 @@ class SourceBase(Config):
     def documents(self) -> Iterator[Document]:
         """Every document in order, empty ones too; DataError lists the faults of a file together."""
 
+    def normalized(self, text: str) -> str:
+        """A document's text as a tokenizer is to see it; as long as it was."""
+        return text
+
     def texts(self) -> Iterator[str]:
         """Just the texts, as a tokenizer is to see them."""
         for document in self.documents():
-            yield document.text.upper() if self.folds_case else document.text
+            yield self.normalized(document.text)
 
 
 class ColumnSource(SourceBase):
@@ -74,7 +81,7 @@ class ColumnSource(SourceBase):
         if missing:
             raise DataError("\n".join(missing))
 
-    def document(self, row: Mapping[str, object], place: str) -> Document:
+    def document(self, row: Mapping[str, object], file: Path | str, line: int) -> Document:
         """The document of a row; ValueError says what is wrong with it."""
         if self.text not in row:
             raise ValueError(f"there is no field '{self.text}'{did_you_mean(self.text, row)}")
@@ -83,22 +90,22 @@ class ColumnSource(SourceBase):
             raise ValueError(f"'{self.text}' is to be text; got {_shown(text)}")
         text.encode()  # half a surrogate pair is no text: UnicodeEncodeError is a ValueError
         if self.completion is not None:
-            return self._completed(text, row, place, self.completion)
+            return self._completed(Document(text, file=str(file), line=line), row, self.completion)
         if self.label is None:
-            return Document(text, place=place)
+            return Document(text, file=str(file), line=line)
         if self.label not in row:
             raise ValueError(f"there is no field '{self.label}'{did_you_mean(self.label, row)}")
-        return Document(text, self._label(row[self.label]), place=place)
+        return Document(text, self._label(row[self.label]), file=str(file), line=line)
 
-    def _completed(self, text: str, row: Mapping[str, object], place: str, field: str) -> Document:
+    def _completed(self, given: Document, row: Mapping[str, object], field: str) -> Document:
         if field not in row:
             raise ValueError(f"there is no field '{field}'{did_you_mean(field, row)}")
         completion = row[field]
         if not isinstance(completion, str):
             raise ValueError(f"'{field}' is to be text; got {_shown(completion)}")
         completion.encode()
-        given = text + self.between
-        return Document(given + completion, place=place, prompt=len(given))
+        prompt = given.text + self.between
+        return replace(given, text=prompt + completion, prompt=len(prompt))
 
     def _label(self, value: object) -> str | float | tuple[str, ...]:
         if self.label_kind == "many":

@@ -31,43 +31,71 @@ class Csv(ColumnSource):
         faults.check()
 
     def _rows(self, path: Path, faults: Faults) -> Iterator[Document]:
-        at = [0]
+        header, is_empty = self.columns, True
+        for line, row in self._cells(path):
+            if header is None:
+                header = [name.strip() for name in row]
+                self._check_header(f"{path}:{line}", header)
+                continue
+            if not row:
+                continue
+            is_empty = False
+            if len(row) != len(header):
+                hint = "" if self._is_quoted(path) else _quote_hint(row)
+                faults.add(f"{path}:{line}: wanted {len(header)} cells ({', '.join(header)}); got {len(row)}{hint}")
+                continue
+            try:
+                document = self.document(dict(zip(header, row, strict=True)), path, line)
+            except ValueError as error:
+                faults.add(f"{path}:{line}: {error}")
+                continue
+            yield document
+        if is_empty:
+            faults.add(f"{path}: there are no rows after the header")
+
+    def _cells(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+        """(line where it begins, cells) of each row."""
+        read = 0
 
         def counted() -> Iterator[str]:
+            nonlocal read
             for number, line in lines(path):
-                at[0] = number
+                read = number
                 yield line + "\n"
 
         csv.field_size_limit(MAX_LINE)
-        delimiter = self.delimiter or ("\t" if {".tsv", ".tab"} & set(path.suffixes) else ",")
-        quoted = delimiter != "\t" if self.quoting is None else self.quoting
-        rows = csv.reader(
-            counted(), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted
-        )
-        header, first = self.columns, 1
+        quoted = self._is_quoted(path)
+        first = 1
         try:
+            rows = csv.reader(
+                counted(),
+                delimiter=self._delimiter(path),
+                quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+                strict=quoted,
+            )
             for row in rows:
-                place, first = f"{path}:{first}", at[0] + 1
-                if header is None:
-                    header = [name.strip() for name in row]
-                    self._check_header(place, header)
-                    continue
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    faults.add(f"{place}: wanted {len(header)} cells ({', '.join(header)}); got {len(row)}")
-                    continue
-                try:
-                    document = self.document(dict(zip(header, row, strict=True)), place)
-                except ValueError as error:
-                    faults.add(f"{place}: {error}")
-                    continue
-                yield document
+                yield first, row
+                first = read + 1
         except csv.Error as error:
             raise DataError(f"{path}:{first}: {error}; set `quoting: false` if quotes are plain characters") from error
+
+    def _delimiter(self, path: Path) -> str:
+        return self.delimiter or ("\t" if {".tsv", ".tab"} & set(path.suffixes) else ",")
+
+    def _is_quoted(self, path: Path) -> bool:
+        return self._delimiter(path) != "\t" if self.quoting is None else self.quoting
 
     def _check_header(self, place: str, header: list[str]) -> None:
         if len(set(header)) != len(header):
             twice = sorted({name for name in header if header.count(name) > 1})
             raise DataError(f"{place}: column names come twice: {', '.join(twice)}")
         self.check_columns(place, header)
+
+
+def _quote_hint(row: list[str]) -> str:
+    """What to do where a cell seems to go on in the next line, or to have begun in an earlier one."""
+    opened = any(cell.startswith('"') and (len(cell) == 1 or not cell.endswith('"')) for cell in row)
+    closed = any(cell.endswith('"') and not cell.startswith('"') for cell in row)
+    if not opened and not closed:
+        return ""
+    return "; if cells stand in double quotes and may hold line breaks, set `quoting: true`"

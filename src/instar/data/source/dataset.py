@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from instar.core.errors import DataError, InputMissingError
 from instar.data.document import Document
@@ -12,6 +12,8 @@ from instar.data.source.base import ColumnSource
 
 class SavedDataset(ColumnSource):
     """A folder that `save_to_disk` of the `datasets` library wrote; nothing is fetched."""
+
+    position: ClassVar[str] = "table_row"
 
     kind: Literal["dataset"] = "dataset"
     path: str
@@ -41,7 +43,7 @@ class SavedDataset(ColumnSource):
             if names is not None and isinstance(row[self.label], int) and 0 <= row[self.label] < len(names):
                 row[self.label] = names[row[self.label]]
             try:
-                document = self.document(row, place)
+                document = self.document(row, self.path, number)
             except ValueError as error:
                 faults.add(f"{place}: {error}")
                 continue

@@ -10,14 +10,15 @@ from pydantic import Field
 from instar.data.document import Document
 from instar.data.files import Faults, byte_lines
 from instar.data.source.base import SourceBase
-from instar.genome.fasta import read_records, without_gaps
+from instar.genome.fasta import as_dna, read_records, without_gaps
 
 
 class Fasta(SourceBase):
     """Nucleotide records, plain, gzip or Zstandard.
 
     Runs of N cut a record into documents, whose `start` is the 0-based coordinate in the
-    record. Lower case (repeats) becomes a flag of each token; ids are those of upper case.
+    record; a record of N only is one document without text. Lower case (repeats) becomes a flag
+    of each token; ids are those of upper case, and of T where RNA has U.
     """
 
     folds_case: ClassVar[bool] = True
@@ -25,6 +26,9 @@ class Fasta(SourceBase):
     kind: Literal["fasta"] = "fasta"
     min_gap: int = Field(default=1, ge=1)
     """Length of a run of N that cuts a record; a shorter one stays in the text, as unknown tokens."""
+
+    def normalized(self, text: str) -> str:
+        return as_dna(text)
 
     def documents(self) -> Iterator[Document]:
         faults = Faults()
@@ -34,8 +38,13 @@ class Fasta(SourceBase):
             for record in read_records(byte_lines(path), told):
                 if seen.setdefault(record.name, path) != path:
                     told(record.line, f"the name '{record.name}' came before, in {seen[record.name]}")
+                known = False
                 for start, piece in without_gaps(record.sequence, self.min_gap):
-                    yield Document(piece, name=record.name, start=start, place=f"{path}:{record.line}")
+                    known = True
+                    yield Document(piece, name=record.name, start=start, file=str(path), line=record.line)
+                if not known:
+                    gap = len(record.sequence)
+                    yield Document("", name=record.name, file=str(path), line=record.line, gap=gap)
         faults.check()
 
 

@@ -26,7 +26,7 @@ class JsonLines(ColumnSource):
                     if not isinstance(row, dict):
                         faults.add(f'{place}: wanted a JSON object like {{"{self.text}": "..."}}; got {line[:60]}')
                         continue
-                    document = self.document(row, place)
+                    document = self.document(row, path, number)
                 except RecursionError:
                     faults.add(f"{place}: nested too deeply")
                     continue

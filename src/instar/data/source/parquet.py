@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from instar.core.errors import DataError
 from instar.data.document import Document
@@ -12,6 +12,8 @@ from instar.data.source.base import ColumnSource
 
 class Parquet(ColumnSource):
     """Rows of Parquet files, read in pieces."""
+
+    position: ClassVar[str] = "table_row"
 
     kind: Literal["parquet"] = "parquet"
 
@@ -33,7 +35,7 @@ class Parquet(ColumnSource):
                     for row in batch.to_pylist():
                         number += 1
                         try:
-                            document = self.document(row, f"{path}:{number}")
+                            document = self.document(row, path, number)
                         except ValueError as error:
                             faults.add(f"{path}:{number}: {error}")
                             continue

@@ -25,7 +25,7 @@ class Text(SourceBase):
     def documents(self) -> Iterator[Document]:
         for path in self.files():
             if self.separation == "line":
-                yield from (Document(line, place=f"{path}:{number}") for number, line in lines(path))
+                yield from (Document(line, file=str(path), line=number) for number, line in lines(path))
             else:
                 yield from self._joined(path)
 
@@ -35,7 +35,7 @@ class Text(SourceBase):
         for number, line in lines(path):
             if self.separation == "blank_line" and not line.strip():
                 if held:
-                    yield Document("\n".join(held), place=f"{path}:{first}")
+                    yield Document("\n".join(held), file=str(path), line=first)
                 held, size = [], 0
                 continue
             first = first if held else number
@@ -44,4 +44,4 @@ class Text(SourceBase):
             if size > MAX_DOCUMENT:
                 raise DataError(f"{path}:{first}: one document is longer than {MAX_DOCUMENT:,} characters")
         if held:
-            yield Document("\n".join(held), place=f"{path}:{first}")
+            yield Document("\n".join(held), file=str(path), line=first)

@@ -71,7 +71,7 @@ class KmerCodec(_Words):
     """Words of k bases, a new one every `stride` bases; case does not matter.
 
     The first word owns its k bases, each later one the `stride` bases it adds. What is
-    left at the end is one [UNK], and so is a word that holds anything but A, C, G, T.
+    left at the end is one [UNK], and so is a word that holds anything but A, C, G, T; U is T.
     """
 
     kind = "kmer"
@@ -84,6 +84,7 @@ class KmerCodec(_Words):
         self._codes = np.full(256, 4, dtype=np.uint8)
         for code, base in enumerate(BASES):
             self._codes[[ord(base), ord(base.lower())]] = code
+        self._codes[[ord("U"), ord("u")]] = self._codes[ord("T")]
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         return [self._encode(text) for text in texts]
@@ -124,5 +125,6 @@ class KmerCodec(_Words):
         from tokenizers import normalizers
 
         backend = self.word_level(rf"[\s\S]{{1,{self.k}}}")
-        backend.normalizer = normalizers.Sequence([normalizers.Replace(base.lower(), base) for base in BASES])
+        read_as = {**{base.lower(): base for base in BASES}, "U": "T", "u": "T"}
+        backend.normalizer = normalizers.Sequence([normalizers.Replace(*pair) for pair in read_as.items()])
         return backend
