@@ -57,7 +57,7 @@ def test_each_text_of_a_file_has_its_answer_in_order(trained: Trained, task: str
     done = predict(Path(summary["checkpoint"]), input_file=given, output=output)
     rows = read_lines(output)
     assert [row["row"] for row in rows] == [0, 1, 2, 3]
-    assert rows[1] == {"row": 1, "skipped": "the text has no token"}
+    assert rows[1] == {"row": 1, "file": str(given), "line": 2, "skipped": "the text has no token"}
     assert rows[2]["truncated"]
     assert (done["rows"], done["skipped"], done["truncated"]) == (4, 1, 1)
     if task == "mlm":
