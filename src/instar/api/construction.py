@@ -21,6 +21,7 @@ from instar.api.callbacks import (
     is_exportable,
     progress_callback,
 )
+from instar.api.learning import Learning
 from instar.api.memory import TrainerMemoryTracker
 from instar.api.outputs import enable_full_determinism, has_length, set_seed
 from instar.api.smoothing import LabelSmoother
@@ -99,7 +100,7 @@ class Construction(TrainerParts):
         if args.log_level != "passive" or args.log_level_replica != "warning":
             for name in ("transformers", "instar"):
                 logging.getLogger(name).setLevel(args.get_process_log_level())
-        if type(self).create_accelerator_and_postprocess is not Construction.create_accelerator_and_postprocess:
+        if not traits.is_own(self, Construction, "create_accelerator_and_postprocess"):
             self.create_accelerator_and_postprocess()
 
     def _take_model(self, model: Any) -> None:
@@ -115,7 +116,7 @@ class Construction(TrainerParts):
                 f"model: wanted a torch.nn.Module; got the text {model!r}; load it first, like "
                 f"AutoModelForSequenceClassification.from_pretrained({model!r})"
             )
-        own_loss = self.compute_loss_func is not None or not type(self).compute_loss.__module__.startswith("instar.")
+        own_loss = self.compute_loss_func is not None or not traits.is_own(self, Learning, "compute_loss")
         traits.refuse_untrainable(model, needs_loss=not own_loss)
         self.is_model_parallel = _is_spread(model, self.args.device)
         asked = self.args.place_model_on_device

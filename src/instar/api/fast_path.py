@@ -4,6 +4,7 @@ Shape letters: D documents, L longest document, T tokens, M places with a target
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from functools import cache
 from inspect import signature
@@ -12,8 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from instar.api import traits
+from instar.api.agreement import compare
+from instar.api.learning import Learning
+from instar.api.loading import Loading
 from instar.model.adopt import PackedRows, adopt, head_of, packed
 from instar.model.network import Network
+from instar.model.stock import Watch, deviation, global_hooks, is_library_function
 
 _log = logging.getLogger(__name__)
 _KEYS = {"input_ids", "attention_mask", "token_type_ids", "labels"}
@@ -23,39 +29,83 @@ _IGNORED = -100
 class FastPath:
     """The training loss of a model and a batch that instar knows, computed on the batch's real tokens alone.
 
-    Exact: the loss is that of `model(**inputs)` up to rounding, dropout draws apart. A batch it cannot stand for
-    (left padding, other inputs, labels on padding) gives None, and goes the plain way.
+    Exact: the loss is that of `model(**inputs)` up to rounding, dropout draws apart. It is taken for stock models of
+    Transformers only, module by module, and after the losses and gradients of the first batch agreed. A batch it
+    cannot stand for (left padding, other inputs, labels on padding) gives None, and goes the plain way.
     """
 
-    def __init__(self, network: Network, head: str) -> None:
+    def __init__(self, network: Network, head: str, trainer: Any) -> None:
         self._network = network
         self._head = head
+        self._trainer = trainer
+        self._watch = Watch(network.model)
+        self._agrees: bool | None = None
+        """Whether the first batch's losses agreed; None: not compared yet."""
         self._takes_types = "token_type_ids" in signature(network.model.base_model.forward).parameters
 
     @classmethod
     def of(cls, trainer: Any) -> "FastPath | None":
         """The fast path of a trainer about to train, or None; which, and why, is said once in the log."""
-        if not trainer.args.fast_path or head_of(trainer.model) is None:
+        if not trainer.args.fast_path:
             return None
-        obstacle = _obstacle(trainer)
-        network = None if obstacle else adopt(trainer.model)
-        name = type(trainer.model).__name__
+        model = trainer.model
+        name, head = type(model).__name__, head_of(model)
+        if head is None:
+            _log.info(_plainly(name, "packed rows are for models of Transformers with a language or class head"))
+            return None
+        obstacle = _obstacle(trainer) or deviation(model)
+        network = None if obstacle else adopt(model)
         if network is None:
-            _say(f"{name} trains on padded batches: {obstacle or 'its family is not known here'}")
+            _say(_plainly(name, obstacle or "packed rows are not known for its family"))
             return None
-        _say(f"{name} trains on packed rows: the same loss without the padding (fast_path=False turns it off)")
-        return cls(network, str(head_of(trainer.model)))
+        return cls(network, head, trainer)
 
     def loss(self, inputs: Mapping[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor | None:
         """Mean over the batch's targets, or their sum over `num_items_in_batch`; None: the batch goes the plain way."""
-        prepared = self._prepared(inputs)
-        if prepared is None:
+        if self._agrees is False or not self._is_unchanged():
             return None
+        prepared = self._prepared(inputs)
+        if prepared is None or not (self._agrees or self._compared(inputs, prepared)):
+            return None
+        total = self._sum(prepared)
+        return total / (len(prepared[1]) if num_items_in_batch is None else num_items_in_batch)
+
+    def _sum(self, prepared: tuple[PackedRows, Tensor]) -> Tensor:
         device = self._network.model.device
         rows, target_M = prepared[0].to(device), prepared[1].to(device, non_blocking=True)
         with packed(self._network.model):
             total: Tensor = self._network(rows).cross_entropy(target_M).nll_M.sum()
-        return total / (len(target_M) if num_items_in_batch is None else num_items_in_batch)
+        return total
+
+    def _is_unchanged(self) -> bool:
+        """Whether model and trainer are as they were when training began; otherwise the fast path is left for good."""
+        change = self._watch.change() or _overridden(self._trainer)
+        if change is not None:
+            self._agrees = False
+            _say(_plainly(type(self._network.model).__name__, f"from now on, since {change}"))
+        return change is None
+
+    def _compared(self, inputs: Mapping[str, Any], prepared: tuple[PackedRows, Tensor]) -> bool:
+        """Compare this batch's loss and gradient with those of the plain way; once, in training."""
+        if not torch.is_grad_enabled():
+            return False
+        trainer, name = self._trainer, type(self._network.model).__name__
+        found = compare(
+            self._network.model,
+            lambda: trainer.compute_loss(trainer.model, trainer._prepare_inputs(inputs)),
+            lambda: self._sum(prepared) / len(prepared[1]),
+        )
+        if not math.isfinite(found.own_loss):
+            return False
+        self._agrees = bool(found)
+        if found:
+            _say(
+                f"{name} trains on packed rows: the same loss without the padding; the first batch by its own forward "
+                f"pass and on packed rows: {found} (fast_path=False turns it off)"
+            )
+        else:
+            _say(_plainly(name, f"the first batch differs by its own forward pass and on packed rows: {found}"))
+        return self._agrees
 
     def _prepared(self, inputs: Mapping[str, Any]) -> tuple[PackedRows, Tensor] | None:
         """The batch's real tokens, and what is to be predicted."""
@@ -77,19 +127,16 @@ class FastPath:
         return PackedRows(ids_T=ids_DL[real_DL], lengths=lengths, read_M=read_M, types_T=types_T), target_M
 
     def _reads_padding(self, ids_DL: Tensor, real_DL: Tensor) -> bool:
-        """True where the model looks for padding ids itself, and would find them among real tokens."""
-        config = self._network.model.config
-        looks = self._network.offsets_positions or self._network.pooling == "last"
-        if not looks:
-            return False
-        if config.pad_token_id is None:
-            return len(ids_DL) > 1
-        return bool(((ids_DL == config.pad_token_id) & real_DL).any())
+        """True where the model looks for padding ids itself, and would find others than the attention mask tells."""
+        pad_id = self._network.model.config.pad_token_id
+        if self._network.pooling == "last":  # the last token is found by the padding after it
+            return len(ids_DL) > 1 if pad_id is None else not torch.equal(ids_DL != pad_id, real_DL)
+        return self._network.offsets_positions and bool(((ids_DL == pad_id) & real_DL).any())
 
     def _label_places(self, labels: Tensor, real_DL: Tensor) -> tuple[Tensor | None, Tensor] | None:
         """Where in the packed row something is predicted, and what."""
         if self._head == "classify":
-            return self._class_labels(labels)
+            return self._class_labels(labels, len(real_DL))
         if labels.shape != real_DL.shape:
             return None
         counts_DL = labels != _IGNORED
@@ -103,11 +150,13 @@ class FastPath:
             return None
         return counts_DL[real_DL].nonzero()[:, 0], labels[counts_DL]
 
-    def _class_labels(self, labels: Tensor) -> tuple[None, Tensor] | None:
+    def _class_labels(self, labels: Tensor, num_rows: int) -> tuple[None, Tensor] | None:
         config = self._network.model.config
         if config.problem_type is None and config.num_labels > 1:
             config.problem_type = "single_label_classification"
         if config.problem_type != "single_label_classification" or bool((labels == _IGNORED).any()):
+            return None
+        if labels.numel() != num_rows:
             return None
         return None, labels.reshape(-1)
 
@@ -119,16 +168,28 @@ def _real(ids_DL: Tensor, mask_DL: Tensor | None) -> Tensor | None:
     if mask_DL.shape != ids_DL.shape:
         return None
     real_DL = mask_DL.bool()
+    if not torch.equal(real_DL.to(mask_DL.dtype), mask_DL):  # a weight of attention, and no mask
+        return None
     from_left_DL = torch.arange(ids_DL.shape[1], device=ids_DL.device) < real_DL.sum(1, keepdim=True)
     return real_DL if bool((real_DL == from_left_DL).all() and real_DL[:, 0].all()) else None
+
+
+def _plainly(name: str, reason: str) -> str:
+    return f"{name} trains on padded batches: {reason}"
+
+
+def _overridden(trainer: Any) -> str | None:
+    """The first method that makes a loss or its inputs and is not instar's own."""
+    for owner, name in ((Learning, "compute_loss"), (Loading, "_prepare_inputs"), (Loading, "_prepare_input")):
+        if not traits.is_own(trainer, owner, name):
+            return f"{name} is overridden"
+    return None
 
 
 def _obstacle(trainer: Any) -> str | None:
     """Why this trainer's loss is not simply that of its model, or None."""
     model, args = trainer.model, trainer.args
     obstacles = {
-        "compute_loss is overridden": not type(trainer).compute_loss.__module__.startswith("instar."),
-        "_prepare_inputs is overridden": not type(trainer)._prepare_inputs.__module__.startswith("instar."),
         "compute_loss_func is given": trainer.compute_loss_func is not None,
         "label smoothing": trainer.label_smoother is not None,
         "loss_is_scaled_for_ga is set": trainer.loss_is_scaled_for_ga is not None,
@@ -136,11 +197,23 @@ def _obstacle(trainer: Any) -> str | None:
         "activation checkpointing": any(getattr(part, "gradient_checkpointing", False) for part in model.modules()),
         "torch.compile": args.torch_compile,
         "several processes": trainer.runtime.world_size > 1,
+        "the model is wrapped": trainer.model_wrapped is not model,
         "attention weights or hidden states are asked for": _asks_for_states(model.config),
-        "the model has forward hooks": bool(model._forward_hooks or model._forward_pre_hooks),
+        "it returns tuples (return_dict=False)": not getattr(model.config, "return_dict", True),
+        "the feed-forward layers work in chunks": bool(getattr(model.config, "chunk_size_feed_forward", 0)),
+        "its attention is none of Transformers' own": not _is_stock_attention(model.config),
         "the model is quantised": getattr(model, "hf_quantizer", None) is not None,
     }
-    return next((reason for reason, stands in obstacles.items() if stands), None)
+    found = next((reason for reason, stands in obstacles.items() if stands), None)
+    return found or _overridden(trainer) or global_hooks()
+
+
+def _is_stock_attention(config: Any) -> bool:
+    """Whether attention is computed by a function that Transformers brought along."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    name = config._attn_implementation
+    return name == "eager" or is_library_function(ALL_ATTENTION_FUNCTIONS.get(name))
 
 
 def _asks_for_states(config: Any) -> bool:

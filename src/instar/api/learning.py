@@ -6,16 +6,18 @@ P pieces of a step.
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from instar.api import traits
 from instar.api.base import TrainerParts
-from instar.api.fast_path import FastPath
 from instar.api.outputs import takes_argument, takes_positional
 from instar.api.pieces import num_rows
+
+if TYPE_CHECKING:
+    from instar.api.fast_path import FastPath
 
 _log = logging.getLogger(__name__)
 _PASSING = "RegisterPostBackwardFunctionBackward"
@@ -32,7 +34,7 @@ class Learning(TrainerParts):
     """Of each of the step's pieces, once they are asked for."""
     _step_takes: dict[str, bool]
     """What the methods take that users override; see `_inspect_overrides`."""
-    _fast_path: FastPath | None = None
+    _fast_path: "FastPath | None" = None
     """How micro-batches of a known model and collator are learned from, while training; see `fast_path`."""
     _model_divides: bool | None = None
     """Whether the model divides its loss by the `num_items_in_batch` it is told; None: not seen yet."""
@@ -169,7 +171,6 @@ class Learning(TrainerParts):
 
     def _inspect_overrides(self) -> None:
         """Look once at which arguments the methods take that users override."""
-        own = [getattr(type(self), name) for name in ("compute_loss", "training_step")]
         names = ("compute_loss", "training_step", "compute_loss_func")
         found = {
             name: getattr(self, name) is not None and takes_argument(getattr(self, name), "num_items_in_batch")
@@ -177,8 +178,8 @@ class Learning(TrainerParts):
         }
         found["get_batch_samples"] = takes_argument(self.get_batch_samples, "device")
         found["log"] = takes_positional(self.log, 2)
-        found["is_own_loss"] = own[0] is Learning.compute_loss and "compute_loss" not in self.__dict__
-        found["is_own_step"] = own[1] is Learning.training_step and "training_step" not in self.__dict__
+        found["is_own_loss"] = traits.is_own(self, Learning, "compute_loss")
+        found["is_own_step"] = traits.is_own(self, Learning, "training_step")
         self._step_takes = found
 
     def _tells_targets(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, distributed, nn
 
+from instar.api import traits
 from instar.api.callbacks import TrainerState, exported_states, is_exportable, metric_name
 from instar.api.checkpoints import finding, names
 from instar.api.checkpoints.background import Background
@@ -218,7 +219,7 @@ class Saving(Resuming):
     def _writes_in_background(self) -> bool:
         if not self.args.async_save:
             return False
-        own = [name for name in _WRITERS if getattr(type(self), name) is not getattr(Saving, name)]
+        own = [name for name in _WRITERS if not traits.is_own(self, Saving, name)]
         if own:
             self._say_once(f"async_save: {', '.join(own)} are overridden, so checkpoints are written in the step")
         return not own

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instar.api import preparing
+from instar.api import preparing, traits
 from instar.api.arguments import TrainingArguments
 from instar.api.callbacks import TrainerState
 from instar.api.counting import Counting
 from instar.api.fast_path import FastPath
 from instar.api.flow import Flow
+from instar.api.optimizing import Optimizing
 from instar.api.outputs import TrainOutput, enable_full_determinism, has_length, set_seed, speed_metrics
 from instar.api.steps import FaceState, MicroBatchSteps, Plan
 from instar.optim.modes import eval_mode
@@ -162,7 +163,7 @@ class Training(Counting):
             self.lr_scheduler = None
             self._created_lr_scheduler = False
         self.model_wrapped = self._wrap_model(self.model)
-        if type(self).create_optimizer_and_scheduler.__module__.startswith("instar."):
+        if traits.is_own(self, Optimizing, "create_optimizer_and_scheduler"):
             self.create_optimizer()
             self.optimizer = self.runtime.arrange(self._made_optimizer())
             self.create_scheduler(num_training_steps=max_steps)

@@ -6,6 +6,15 @@ from typing import Any
 from torch import nn
 
 
+def is_own(trainer: Any, owner: type, name: str) -> bool:
+    """True where a trainer's method is the very function that `owner` defines.
+
+    False for an override of a subclass, one that a decorator made, and one that was set on the instance or a class.
+    """
+    found = getattr(trainer, name)
+    return getattr(found, "__func__", None) is getattr(owner, name) and found.__self__ is trainer
+
+
 def unwrapped(model: Any) -> Any:
     """The module inside DDP, FSDP's first version, a compiled module, or any of them in each other."""
     while True:
