@@ -17,6 +17,7 @@ from instar.api import traits
 from instar.api.agreement import compare
 from instar.api.learning import Learning
 from instar.api.loading import Loading
+from instar.api.pieces import is_out_of_memory
 from instar.model.adopt import PackedRows, adopt, head_of, packed
 from instar.model.network import Network
 from instar.model.stock import Watch, deviation, global_hooks, is_library_function
@@ -85,16 +86,22 @@ class FastPath:
             _say(_plainly(type(self._network.model).__name__, f"from now on, since {change}"))
         return change is None
 
-    def _compared(self, inputs: Mapping[str, Any], prepared: tuple[PackedRows, Tensor]) -> bool:
+    def _compared(self, inputs: Mapping[str, Any], prepared: tuple[PackedRows, Tensor] | None) -> bool:
         """Compare this batch's loss and gradient with those of the plain way; once, in training."""
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or prepared is None:
             return False
-        trainer, name = self._trainer, type(self._network.model).__name__
-        found = compare(
-            self._network.model,
-            lambda: trainer.compute_loss(trainer.model, trainer._prepare_inputs(inputs)),
-            lambda: self._sum(prepared) / len(prepared[1]),
-        )
+        trainer, name, count = self._trainer, type(self._network.model).__name__, len(inputs["input_ids"])
+        try:
+            found = compare(
+                self._network.model,
+                lambda: trainer.compute_loss(trainer.model, trainer._prepare_inputs(inputs)),
+                lambda: self._sum(prepared) / len(prepared[1]),
+            )
+        except Exception as error:
+            if is_out_of_memory(error) and count > 1:  # padding takes more than packed rows do
+                half = {key: value[: count // 2] for key, value in inputs.items()}
+                return self._compared(half, self._prepared(half))
+            raise
         if not math.isfinite(found.own_loss):
             return False
         self._agrees = bool(found)
