@@ -24,7 +24,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
             cwd=ROOT,
             env={
                 **os.environ,
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
                 "RANK": str(number),
                 "LOCAL_RANK": str(number),
                 "WORLD_SIZE": "2",

@@ -21,9 +21,49 @@ def pad_wide(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
     }
 
 
+class Rows(nn.Module):
+    """Its loss is a mean over rows, whose targets nobody can count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"loss": (self.weight * x - 1).square().mean()}
+
+
+def rows(count: int) -> list[dict[str, Tensor]]:
+    """Rows that differ from one another."""
+    return [{"x": torch.arange(3.0) + number % 7} for number in range(count)]
+
+
+def stack(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    return {"x": torch.stack([sample["x"] for sample in samples])}
+
+
 def cases() -> dict[str, dict[str, Any]]:
-    """Trainings of steps of 8 samples, of which there are so many that no rank fills its last batch up."""
+    """Trainings of steps of 8 samples, also of numbers of samples that leave ranks fewer in the last step, or none."""
     return {
+        "uneven": {"model": Tagger(dropout=0.0), "train_dataset": sentences(45)},
+        "none on rank 1": {"model": Tagger(dropout=0.0), "train_dataset": sentences(42)},
+        "told and uneven": {
+            "model": Told(dropout=0.0),
+            "train_dataset": sentences(42),
+            "gradient_accumulation_steps": 2,
+        },
+        "deaf and uneven": {
+            "model": Deaf(dropout=0.0),
+            "train_dataset": sentences(42),
+            "gradient_accumulation_steps": 4,
+        },
+        "means over rows": {
+            "model": Rows(),
+            "train_dataset": rows(45),
+            "data_collator": stack,
+            "gradient_accumulation_steps": 3,
+        },
+        "no rows on rank 1": {"model": Rows(), "train_dataset": rows(42), "data_collator": stack},
+        "uneven stream": {"model": Tagger(dropout=0.0), "train_dataset": Stream(42), "max_steps": 6},
         "not told": {"model": Tagger(dropout=0.0)},
         "told": {"model": Told(dropout=0.0), "gradient_accumulation_steps": 2},
         "deaf": {"model": Deaf(dropout=0.0)},
@@ -37,7 +77,7 @@ def train_all(folder: Path, ranks: int) -> dict[str, Any]:
     for name, options in cases().items():
         tried = trainer(
             folder / name.replace(" ", "-"), per_device_train_batch_size=8 // ranks, num_train_epochs=1,
-            data_collator=pad_wide, **{"train_dataset": sentences(48), **options},
+            **{"train_dataset": sentences(48), "data_collator": pad_wide, **options},
         )  # fmt: skip
         tried.train()
         found[name] = [curve(tried), weights(tried).tolist()]

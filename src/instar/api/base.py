@@ -67,6 +67,8 @@ class TrainerParts:
         _train_batch_size: int
         _created_lr_scheduler: bool
         _loss_shifts_labels: bool
+        _step_takes: dict[str, bool]
+        """What the methods are and take that users override."""
         _fast_path: Any
         """Losses of batches without their padding, while training and where the model is known; None otherwise."""
         _weight_average: WeightAverage | None

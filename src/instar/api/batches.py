@@ -5,6 +5,7 @@ generators of that worker when it begins to fetch.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, cycle, islice
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch.utils.data import IterableDataset, RandomSampler, Sampler, SequentialSampler
 
 from instar.core import seeds
-from instar.trainer.seeding import seed_everything
+from instar.trainer.seeding import host_states, restore_host_states, seed_everything
 
 
 class Numbered(list[Any]):
@@ -33,19 +34,52 @@ class Numbered(list[Any]):
         return Numbered, (self[:], self.seed)  # a slice is read without seeding the process that sends it
 
 
-class Batches:
-    """The batches of this rank, epoch by epoch, from any batch on; what a `DataLoader` asks for indices."""
+@dataclass(frozen=True)
+class RoundRows:
+    """Rows of a round, which is one batch for each rank: how many this rank has, and how many all ranks have."""
 
-    def __init__(self, batches: Any, sampler: Any, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        """`batches` are `BatchSampler`-like; `sampler` is where they take their order from, None if from nowhere."""
+    mine: int
+    """0: the batch repeats rows of rank 0, so that this rank takes part in the step; it must weigh nothing."""
+    total: int
+
+    def weight(self, ranks: int) -> float:
+        """What a mean over this rank's rows counts for in the mean over ranks that is the mean over all rows."""
+        return self.mine * ranks / self.total
+
+
+class Batches:
+    """The batches of this rank, epoch by epoch, from any batch on; what a `DataLoader` asks for indices.
+
+    Samplers are read one round of batches at a time, so that they may adapt to what was learned meanwhile, and need
+    no end.
+    """
+
+    def __init__(
+        self,
+        batches: Any,
+        sampler: Any,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        repeats_rows: bool = True,
+    ) -> None:
+        """`batches` are `BatchSampler`-like; `sampler` is where they take their order from, None if from nowhere.
+
+        Where the last round has no rows for some ranks, `repeats_rows` fills it up with the epoch's first; without
+        it those ranks get a batch that weighs nothing, as `uneven` says.
+        """
         self.batches = batches
         self.sampler = sampler
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.repeats_rows = repeats_rows
         self.epoch = 0
         self.first = 0
         """The batch to begin with, counted in this rank's batches."""
+        self.uneven: dict[int, RoundRows] = {}
+        """By number, the batches of this epoch that hold more or less than this rank's share of their round."""
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.batches), self.world_size)
@@ -53,55 +87,96 @@ class Batches:
 
     def __iter__(self) -> Iterator[Numbered]:
         epoch, first = self.epoch, self.first
+        self.uneven = {}
         if hasattr(self.batches, "set_epoch"):
             self.batches.set_epoch(epoch)
-        order = None if self.sampler is None else seed_order(self.sampler, self.seed, epoch)
-        numbered = enumerate(self._mine(order))
-        for number, indices in islice(numbered, first, None):
+        size = None if self.sampler is None else getattr(self.batches, "batch_size", None)
+        if size is None:
+            order, per_batch = Order(self.batches, seeds.derive(self.seed, "order", epoch)), 1
+        else:
+            order, per_batch = order_of(self.sampler, self.seed, epoch), size
+        for number, entries in self._rounds(order, per_batch * self.world_size, first):
+            mine = entries if self.world_size == 1 else self._share_of_round(number, entries, size)
             place = number * self.world_size + self.rank
-            yield Numbered(indices, seeds.derive(self.seed, "batch", epoch, place))
+            yield Numbered(mine if size else mine[0], seeds.derive(self.seed, "batch", epoch, place))
         self.epoch, self.first = epoch + 1, 0
 
-    def _mine(self, order: Sequence[Any] | None) -> Iterable[Sequence[Any]]:
-        """Every n-th batch; the last ones are filled up with the epoch's first samples, so that ranks have as many."""
-        size = getattr(self.batches, "batch_size", None)
-        if order is None or size is None:
-            return self.batches if self.world_size == 1 else self._every_nth(self.batches)
-        per_round = size * self.world_size
-        rounds = len(order) // per_round if self.batches.drop_last else -(-len(order) // per_round)
-        if self.world_size == 1 and not self.batches.drop_last:
-            return (order[first : first + size] for first in range(0, len(order), size))
-        filled = list(islice(cycle(order), rounds * per_round))
-        return (filled[first : first + size] for first in range(self.rank * size, len(filled), per_round))
+    def _rounds(self, order: "Order", per_round: int, first: int) -> Iterator[tuple[int, list[Any]]]:
+        """The rounds from number `first` on, each filled up with the epoch's first entries where that is asked for."""
+        drops_last = bool(getattr(self.batches, "drop_last", False))
+        begun = order.take(per_round)
+        number = order.skip(first, per_round) if first else 0
+        one = order.take(per_round) if first else begun
+        while one and not (drops_last and len(one) < per_round):
+            if self.repeats_rows and self.world_size > 1 and len(one) < per_round:
+                one = list(islice(chain(one, cycle(begun)), per_round))
+            yield number, one
+            number, one = number + 1, order.take(per_round)
 
-    def _every_nth(self, batches: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
-        listed = list(batches)
-        filled = islice(cycle(listed), len(self) * self.world_size) if listed else iter(())
-        return islice(filled, self.rank, None, self.world_size)
+    def _share_of_round(self, number: int, entries: list[Any], size: int | None) -> list[Any]:
+        """This rank's entries of a round: `size` rows, or a batch of rows."""
+        per_batch = size or 1
+        mine = entries[self.rank * per_batch : (self.rank + 1) * per_batch]
+        if not self.repeats_rows:
+            num_mine, total = (len(some) if size else sum(map(len, some)) for some in (mine, entries))
+            if num_mine * self.world_size != total:
+                self.uneven[number] = RoundRows(num_mine, total)
+        return mine or entries[:per_batch]
 
 
-def seed_order(sampler: Any, seed: int, epoch: int) -> Sequence[Any] | None:
-    """The whole order of an epoch; None for a sampler that has no length.
+class Order:
+    """A sampler, read as its entries are asked for.
+
+    What it draws from the global generators is a stream of its own, which starts from `seed`: neither data nor
+    training in between change it, nor does it matter which entries are read and which are skipped.
+    """
+
+    def __init__(self, sampler: Iterable[Any], seed: int | None) -> None:
+        """`seed` is None for what draws nothing from the global generators."""
+        self._sampler = sampler
+        self._seed = seed
+        self._states: Any = None
+        self._entries: Iterator[Any] = iter(()) if seed is not None else iter(sampler)
+
+    def take(self, count: int) -> list[Any]:
+        """The next entries, as many as there are."""
+        if self._seed is None:
+            return list(islice(self._entries, count))
+        if self._states is None:
+            seed_everything(self._seed)
+            self._entries = iter(self._sampler)
+        else:
+            restore_host_states(self._states)
+        taken = list(islice(self._entries, count))
+        self._states = host_states()
+        return taken
+
+    def skip(self, rounds: int, per_round: int) -> int:
+        """Pass over all but the first of so many rounds, of which the first is read; returns their number."""
+        if isinstance(self._sampler, range):
+            self._entries = iter(self._sampler[rounds * per_round :])
+            return rounds
+        for _ in range(rounds - 1):
+            self.take(per_round)
+        return rounds
+
+
+def order_of(sampler: Any, seed: int, epoch: int) -> Order:
+    """The order of an epoch.
 
     A sampler with a `generator`, or one of PyTorch's that has none, draws as it does in Transformers: from the seed
-    plus the epoch. Others draw from the global generators, which are seeded for the epoch here.
+    plus the epoch. Others draw from the global generators, which are seeded for the epoch.
     """
     if hasattr(sampler, "set_epoch"):
         sampler.set_epoch(epoch)
-    if isinstance(sampler, SequentialSampler):
-        return range(len(sampler))
+    if type(sampler) is SequentialSampler:
+        return Order(range(len(sampler)), None)
     if isinstance(getattr(sampler, "generator", None), torch.Generator):
         sampler.generator.manual_seed(seed + epoch)
     elif isinstance(sampler, RandomSampler) or type(sampler).__name__ == "LengthGroupedSampler":
         sampler.generator = torch.Generator()
         sampler.generator.manual_seed(seed + epoch)
-    else:
-        seed_everything(seeds.derive(seed, "order", epoch))
-    try:
-        len(sampler)
-    except TypeError:
-        return None
-    return list(sampler)
+    return Order(sampler, None if type(sampler) is RandomSampler else seeds.derive(seed, "order", epoch))
 
 
 class TokenBatches(Sampler[list[int]]):
@@ -143,14 +218,26 @@ class TokenBatches(Sampler[list[int]]):
 
 
 class RankShare(IterableDataset[Any]):
-    """This rank's samples of an iterable dataset: of each round of batches, one batch; the last round is filled up."""
+    """This rank's samples of an iterable dataset: of each round of batches, one batch."""
 
-    def __init__(self, dataset: Any, batch_size: int, *, rank: int, world_size: int, drop_last: bool) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        *,
+        rank: int,
+        world_size: int,
+        drop_last: bool,
+        repeats_rows: bool = True,
+    ) -> None:
+        """The last round is filled up with the first samples, or is `uneven` as that of `Batches`."""
         self.sharded = dataset
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
         self.drop_last = drop_last
+        self.repeats_rows = repeats_rows
+        self.uneven: dict[int, RoundRows] = {}
         self.num_read = 0
         """Samples of all ranks that were read in this pass, without those that fill up the last round."""
 
@@ -163,15 +250,19 @@ class RankShare(IterableDataset[Any]):
         samples = iter(self.sharded)
         per_round = self.batch_size * self.world_size
         first: list[Any] = []
-        self.num_read = 0
+        self.num_read, self.uneven = 0, {}
         while one := list(islice(samples, per_round)):
             first = first or one
+            number = self.num_read // per_round
             self.num_read += len(one)
-            if len(one) < per_round:
-                if self.drop_last:
-                    return
+            if len(one) < per_round and self.drop_last:
+                return
+            if len(one) < per_round and self.repeats_rows:
                 one = list(islice(chain(one, cycle(first)), per_round))
-            yield from one[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+            mine = one[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+            if len(mine) * self.world_size != len(one):
+                self.uneven[number] = RoundRows(len(mine), len(one))
+            yield from mine or one[: self.batch_size]
 
     def __len__(self) -> int:
         per_round = self.batch_size * self.world_size

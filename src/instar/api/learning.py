@@ -13,6 +13,7 @@ from torch import Tensor
 
 from instar.api import traits
 from instar.api.base import TrainerParts
+from instar.api.batches import RoundRows
 from instar.api.outputs import takes_argument, takes_positional
 from instar.api.pieces import num_rows
 
@@ -32,6 +33,8 @@ class Learning(TrainerParts):
     _piece: int = 0
     _shares: Sequence[Any] | None = None
     """Of each of the step's pieces, once they are asked for."""
+    _uneven: Sequence[tuple[Any, RoundRows]] = ()
+    """Micro-batches of the step of which this rank has more or fewer rows than the others, or none; see `Batches`."""
     _step_takes: dict[str, bool]
     """What the methods take that users override; see `_inspect_overrides`."""
     _fast_path: "FastPath | None" = None
@@ -63,6 +66,8 @@ class Learning(TrainerParts):
             torch.cuda.empty_cache()
         if not (is_scaled or self._is_scaled(num_items_in_batch)):
             loss = loss * self._share_of_piece()
+        elif self._uneven:
+            loss = loss * self._weight_of_rank(self._pieces[self._piece])
         self._scaler.scale(loss).backward()
         return loss.detach()
 
@@ -135,6 +140,8 @@ class Learning(TrainerParts):
         counted = sum(counts[1:], start=counts[0]).to(device)
         if self.args.average_tokens_across_devices and self.runtime.data_size > 1:
             counted = self.runtime.sum(counted)
+        elif self._uneven:
+            counted = counted.clamp_min(1.0)
         return counted
 
     def _count_labels(self, batch: Any) -> Any:
@@ -146,7 +153,8 @@ class Learning(TrainerParts):
             return None
         if self._loss_shifts_labels and "shift_labels" not in batch:
             labels = labels[..., 1:]
-        return labels.ne(-100).sum().float()
+        counted = labels.ne(-100).sum().float()
+        return counted if self._rank_has_rows(batch) else torch.zeros_like(counted)
 
     def _get_samples(self, epoch_iterator: Iterator[Any], num_batches: int) -> tuple[list[Any], Any]:
         if self._step_takes["get_batch_samples"]:
@@ -154,6 +162,21 @@ class Learning(TrainerParts):
         return self.get_batch_samples(epoch_iterator, num_batches)  # type: ignore[call-arg]
 
     # ---- shares ----
+
+    def _rows_of_round(self, batch: Any) -> RoundRows | None:
+        return next((rows for known, rows in self._uneven if known is batch), None)
+
+    def _rank_has_rows(self, batch: Any) -> bool:
+        """False for a batch that is there only so that this rank takes part in the step."""
+        rows = self._rows_of_round(batch)
+        return rows is None or rows.mine > 0
+
+    def _weight_of_rank(self, batch: Any) -> float:
+        """What a loss of this rank counts for: nothing without rows; as a mean of its own targets, by its rows."""
+        rows = self._rows_of_round(batch)
+        if rows is None or (rows.mine and self.args.average_tokens_across_devices):
+            return 1.0
+        return rows.weight(self.runtime.data_size)
 
     def _begin_pieces(self, pieces: Sequence[Any]) -> None:
         self._pieces, self._piece, self._shares = pieces, -1, None
@@ -176,6 +199,7 @@ class Learning(TrainerParts):
             name: getattr(self, name) is not None and takes_argument(getattr(self, name), "num_items_in_batch")
             for name in names
         }
+        found["is_own_read"] = traits.is_own(self, Learning, "get_batch_samples")
         found["get_batch_samples"] = takes_argument(self.get_batch_samples, "device")
         found["log"] = takes_positional(self.log, 2)
         found["is_own_loss"] = traits.is_own(self, Learning, "compute_loss")
@@ -215,9 +239,13 @@ class Learning(TrainerParts):
                 total, ranks = counts_P.sum(), self.runtime.data_size
                 if ranks > 1 and self.args.average_tokens_across_devices:
                     total = self.runtime.sum(total) / ranks
-                return counts_P / total.clamp_min(1 / ranks)  # type: ignore[return-value]
+                shares_P = counts_P / total.clamp_min(1 / ranks)
+                weights = [self._weight_of_rank(piece) for piece in pieces] if self._uneven else []
+                return shares_P * shares_P.new_tensor(weights) if weights else shares_P  # type: ignore[return-value]
         if len(pieces) == self.current_gradient_accumulation_steps:
-            return [1 / len(pieces)] * len(pieces)
+            rounds = [self._rows_of_round(piece) for piece in pieces]
+            weights = [1.0 if rows is None else rows.weight(self.runtime.data_size) for rows in rounds]
+            return [weight / len(pieces) for weight in weights]
         rows = [num_rows(piece) for piece in pieces]
         return [row / sum(rows) for row in rows]
 

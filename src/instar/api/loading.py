@@ -87,10 +87,11 @@ class Loading(TrainerParts):
         if place["world_size"] > 1 and getattr(args.accelerator_config, "split_batches", False):
             batch_size = _share(batch_size, place["world_size"])
         seed = args.seed if args.data_seed is None else args.data_seed
+        repeats_rows = not is_training or self._repeats_rows(dataset)
         if isinstance(dataset, IterableDataset):
             drop_last = args.dataloader_drop_last and is_training
             if place["world_size"] > 1:
-                dataset = RankShare(dataset, batch_size, drop_last=drop_last, **place)
+                dataset = RankShare(dataset, batch_size, drop_last=drop_last, repeats_rows=repeats_rows, **place)
             loader = NumberedLoader(dataset, seed=seed, batch_size=batch_size, drop_last=drop_last, **options)
             loader.shares_rows = place["world_size"] > 1
             return loader
@@ -102,9 +103,27 @@ class Loading(TrainerParts):
         if _is_batch_sampler(sampler):
             if type(sampler).__name__ == "BatchRebalanceSampler":
                 place = {}  # it knows its rank
-            return NumberedLoader(dataset, seed=seed, batch_sampler=sampler, **place, **options)
+            options |= {"batch_sampler": sampler, "repeats_rows": repeats_rows}
+            return NumberedLoader(dataset, seed=seed, **place, **options)
         options |= {"batch_size": batch_size, "sampler": sampler, "drop_last": args.dataloader_drop_last}
-        return NumberedLoader(dataset, seed=seed, **place, **options)
+        return NumberedLoader(dataset, seed=seed, repeats_rows=repeats_rows, **place, **options)
+
+    def _repeats_rows(self, dataset: Any) -> bool:
+        """Whether an epoch's last step, in training, is filled up with rows that were read before."""
+        args = self.args
+        if self.runtime.data_size == 1:
+            return False
+        has_workers = args.dataloader_num_workers > 0
+        obstacles = {
+            "training_step is overridden": not self._step_takes["is_own_step"],
+            "get_batch_samples is overridden": not self._step_takes["is_own_read"],
+            "dataloader_in_order=False": has_workers and not args.dataloader_in_order,
+            "workers read an iterable dataset": has_workers and isinstance(dataset, IterableDataset),
+        }
+        found = [obstacle for obstacle, stands in obstacles.items() if stands]
+        if found:
+            _log.warning("each epoch's last step is filled up with rows that were read before: %s", ", ".join(found))
+        return bool(found)
 
     # ---- samplers ----
 

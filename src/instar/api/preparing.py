@@ -26,6 +26,7 @@ def prepared(trainer: Any) -> Iterator[None]:
     with ExitStack() as after:
         after.callback(setattr, trainer, "is_in_train", False)
         after.callback(trainer._begin_pieces, ())
+        after.callback(setattr, trainer, "_uneven", ())
         after.callback(setattr, trainer, "_fast_path", None)
         if args.fast_path and args.device.type == "cpu":
             after.enter_context(fast_cpu())

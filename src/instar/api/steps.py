@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from instar.api.batches import RoundRows
 from instar.api.loader import NumberedLoader
 from instar.api.optimizers import needs_metric
 from instar.api.pieces import cut, is_out_of_memory, num_rows
@@ -85,6 +86,8 @@ class MicroBatchSteps:
         """Into how many pieces a micro-batch is cut; doubled when memory does not suffice."""
         self._waits_for_scores = needs_metric(trainer.lr_scheduler)
         self._counted: tuple[Any, Any] = (0, 0)
+        self._uneven: list[tuple[Any, RoundRows]] = []
+        trainer._uneven = self._uneven
         self.place = (plan.first_epoch, plan.first_batch)
         """Epoch, and micro-batches read of it."""
 
@@ -103,6 +106,7 @@ class MicroBatchSteps:
         read = done
         while read < plan.batches_per_epoch:
             wanted = min(accumulated, plan.batches_per_epoch - read)
+            self._uneven.clear()
             samples, num_items = trainer._get_samples(batches, wanted)
             if not samples:
                 break
@@ -126,8 +130,8 @@ class MicroBatchSteps:
 
     def _batches(self, epoch: int, done: int) -> Iterator[Any]:
         """An epoch's micro-batches from number `done` on. Those before are not read, where the data can be indexed."""
-        loader = self.loader
-        seed = self.trainer.args.seed if self.trainer.args.data_seed is None else self.trainer.args.data_seed
+        trainer, loader = self.trainer, self.loader
+        seed = trainer.args.seed if trainer.args.data_seed is None else trainer.args.data_seed
         if isinstance(loader, NumberedLoader):
             skips = loader.can_begin_anywhere
             loader.begin(epoch, done if skips else 0)
@@ -139,7 +143,17 @@ class MicroBatchSteps:
             _log.warning("reading on past %d batches that were trained on before: this data cannot be indexed", done)
             for _ in range(done):
                 next(batches, None)
+        if trainer.runtime.data_size > 1 and isinstance(loader, NumberedLoader):
+            return self._with_rows(batches, loader, done)
         return batches
+
+    def _with_rows(self, batches: Iterator[Any], loader: NumberedLoader, first: int) -> Iterator[Any]:
+        """The same batches; those that ranks share unevenly are noted until the next step."""
+        for number, batch in enumerate(batches, start=first):
+            rows = loader.uneven_rows(number)
+            if rows is not None:
+                self._uneven.append((batch, rows))
+            yield batch
 
     def pieces(self, batch: MicroBatches) -> Sequence[Any]:
         """The micro-batches, or parts of them that fit in memory."""
@@ -155,6 +169,8 @@ class MicroBatchSteps:
         del state
         trainer = self.trainer
         loss = trainer._train_on(piece, batch.num_items)
+        if self._uneven and not trainer._rank_has_rows(piece):
+            return (loss,)
         trainer.current_flos += trainer.floating_point_ops(piece)
         if trainer.args.include_num_input_tokens_seen != "no":
             trainer._track_num_input_tokens(piece)

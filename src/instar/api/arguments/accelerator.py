@@ -21,7 +21,7 @@ class AcceleratorConfig:
 
     split_batches: bool = option(False, "the batch size is that of all processes together")
     dispatch_batches: bool | None = option(None, "the main process reads all batches and sends them out")
-    even_batches: bool = option(True, "repeat first samples so that every process has as many batches")
+    even_batches: bool = option(True, "every process has as many batches; repeats no sample where it can")
     use_seedable_sampler: bool = option(True, "draw the order from the seed and the epoch alone")
     non_blocking: bool = option(False, "copy batches to the device while it computes")
     gradient_accumulation_kwargs: dict[str, Any] | None = option(None, "num_steps, sync_each_batch")

@@ -75,7 +75,11 @@ class CallbackHandler(TrainerCallback):
 
     def call_event(self, event: str, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Hand an event to every callback that listens to it; the control that the last one of them left."""
-        listening = self._listeners(event)
+        if self._counted != self.callbacks:
+            self._counted, self._listening = list(self.callbacks), {}
+        listening = self._listening.get(event)
+        if listening is None:
+            listening = self._listeners(event)
         if not listening:
             return control
         kwargs = {
@@ -105,12 +109,8 @@ class CallbackHandler(TrainerCallback):
 
     def _listeners(self, event: str) -> list[Any]:
         """The callbacks that do something at an event: four a step are asked, so this is looked up once."""
-        if self._counted != self.callbacks:
-            self._counted, self._listening = list(self.callbacks), {}
-        found = self._listening.get(event)
-        if found is None:
-            found = [callback for callback in self.callbacks if _listens(callback, event)]
-            self._listening[event] = found
+        found = [callback for callback in self.callbacks if _listens(callback, event)]
+        self._listening[event] = found
         return found
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
