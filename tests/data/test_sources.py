@@ -139,7 +139,7 @@ def test_jsonl_faults_come_together(tmp_path: Path) -> None:
 
 def test_faults_have_a_cap(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        texts(JsonLines(path=write(tmp_path / "a", "{\n" * 50)))
+        texts(JsonLines(path=write(tmp_path / "a", "{x\n" * 50)))
     assert str(caught.value).count("\n") == files.MAX_FAULTS
     assert str(caught.value).endswith("and 30 more")
 

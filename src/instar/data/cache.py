@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from instar.core.errors import DataError
 from instar.data.columns import ColumnFolder, disk_errors, read_columns
 from instar.data.document import Document
+from instar.data.doubts import Doubts
 from instar.data.encode import Tokens, chunks, encode_all
 from instar.data.fingerprint import cache_fingerprint
 from instar.data.labels import LabelKind, LabelWriter
@@ -150,7 +151,11 @@ class _Build:
     def __init__(self, source: SourceBase, tokenizer: Tokenizer, folder: Path, labels: Sequence[str] | None) -> None:
         self._source, self._tokenizer = source, tokenizer
         self._columns = ColumnFolder(folder)
-        self._labels = LabelWriter(self._columns, labels)
+        known = source.declared_classes() if labels is None else labels
+        doubts = Doubts(
+            spelling=getattr(source, "label_type", None) is None, missing=getattr(source, "label_missing", None) is None
+        )
+        self._labels = LabelWriter(self._columns, known, doubts)
         small = tokenizer.vocab_size <= 1 << 16
         self._ids = self._columns.column("ids", "<u2" if small else "<u4")
         self._ends = self._columns.column("ends", "<u4")
@@ -164,8 +169,8 @@ class _Build:
         self._seen: set[int] = set()
         self._histogram = np.zeros(64, dtype=np.int64)
         self._reads_u_as_t = reads_u_as_t(source, tokenizer)
-        names = "documents characters tokens unknown_tokens u_read_as_t empty_documents duplicate_documents"
-        self._report = dict.fromkeys([*names.split(), "longest_document"], 0)
+        names = "documents characters tokens unknown_tokens u_read_as_t empty_documents unlabelled_documents"
+        self._report = dict.fromkeys([*names.split(), "duplicate_documents", "longest_document"], 0)
 
     def run(self, fingerprint: str, processes: int, progress: Progress | None) -> None:
         try:
@@ -177,7 +182,8 @@ class _Build:
                 if progress is not None:
                     progress(self._report["documents"], self._report["tokens"])
             if not self._report["documents"]:
-                raise DataError(f"{self._source.path}: no document has any text; nothing to learn from")
+                lacks = "a label" if self._report["unlabelled_documents"] else "any text"
+                raise DataError(f"{self._source.path}: no document has {lacks}; nothing to learn from")
             label_names = self._labels.finish()
             self._columns.seal(
                 {
@@ -194,10 +200,12 @@ class _Build:
 
     def _filled(self) -> Iterator[Document]:
         for document in self._source.documents():
-            if document.text and not document.text.isspace():
-                yield document
-            else:
+            if not document.text or document.text.isspace():
                 self._report["empty_documents"] += 1
+            elif self._source.is_labelled and document.label is None:
+                self._report["unlabelled_documents"] += 1
+            else:
+                yield document
 
     def _append(self, group: list[Document], tokens: Tokens) -> None:
         lengths_D = tokens.lengths_D

@@ -8,8 +8,8 @@ class Document:
     """A text and what is known of it."""
 
     text: str
-    label: str | float | tuple[str, ...] | None = None
-    """A class, a number, or the classes that hold together."""
+    label: str | float | tuple[str, ...] | tuple[bool, ...] | None = None
+    """A class, a number, the classes that hold together, or whether each class holds; None: not known."""
     name: str = ""
     """The record it was cut from (the FASTA name); empty where a source has none."""
     start: int = 0

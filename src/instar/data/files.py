@@ -61,11 +61,17 @@ def _resolve_one(text: str) -> list[Path]:
         if not matches:
             raise InputMissingError(f"{text}: no file matches this pattern{looked_from(path)}")
         return matches
+    _refuse_broken_link(path)
     if not path.exists():
         raise InputMissingError(f"{text}: no such file{_near(path)}{looked_from(path)}")
     if path.is_dir():
         raise InputMissingError(f"{text}: a file was wanted, and this is a folder; use a pattern like {text}/*")
     return [path]
+
+
+def _refuse_broken_link(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise InputMissingError(f"{path}: is a broken link; {path.readlink()} does not exist")
 
 
 def _glob(path: Path) -> Iterator[Path]:
@@ -147,6 +153,41 @@ class _Limited(io.RawIOBase):
         return len(data)
 
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_ENCODINGS = {
+    b"\xff\xfe\x00\x00": "UTF-32LE",
+    b"\x00\x00\xfe\xff": "UTF-32BE",
+    b"\xff\xfe": "UTF-16LE",
+    b"\xfe\xff": "UTF-16BE",
+}
+
+
+def refuse_pointer(path: Path) -> None:
+    """DataError for a git-LFS pointer: a few lines of text in place of the file's content."""
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise DataError(
+                f"{path}: is a git-LFS pointer, not the file itself, whose content was not downloaded; "
+                "run `git lfs pull` in its repository, or download the file"
+            )
+
+
+def _refuse_other_kinds(path: Path, magic: bytes) -> None:
+    """DataError for a first few bytes that say that no reader of lines can read the file."""
+    if not magic:
+        raise DataError(f"{path}: the file is empty")
+    for start, name in _UNSUPPORTED.items():
+        if magic.startswith(start):
+            raise DataError(f"{path}: {name} is not read; unpack it, or pack it with gzip or zstd")
+    for start, name in _ENCODINGS.items():
+        if magic.startswith(start):
+            raise DataError(
+                f"{path}: is {name} text, and UTF-8 is expected; convert it: iconv -f {name} -t UTF-8 OLD > NEW"
+            )
+    if magic.startswith(_POINTER[: len(magic)]):
+        refuse_pointer(path)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """The plain bytes of a file, unpacked where it is gzip or Zstandard."""
@@ -159,11 +200,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     with raw:
         magic = raw.read(6)
         raw.seek(0)
-        if not magic:
-            raise DataError(f"{path}: the file is empty")
-        for start, name in _UNSUPPORTED.items():
-            if magic.startswith(start):
-                raise DataError(f"{path}: {name} is not read; unpack it, or pack it with gzip or zstd")
+        _refuse_other_kinds(path, magic)
         if magic.startswith(b"\x1f\x8b"):
             with gzip.GzipFile(fileobj=raw) as unzipped:
                 yield io.BufferedReader(_Limited(path, raw, cast("IO[bytes]", unzipped)), _BLOCK)
@@ -184,7 +221,9 @@ def byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         while block := stream.read(_BLOCK):
             if b"\0" in block:
                 at = number + block[: block.index(b"\0")].count(b"\n")
-                raise DataError(f"{path}:{at}: holds NUL bytes; this is a binary file, and text was wanted")
+                raise DataError(
+                    f"{path}:{at}: holds NUL bytes; this is a binary file or UTF-16 text, and UTF-8 text is expected"
+                )
             *whole, rest = block.split(b"\n")
             for line in whole:
                 full = b"".join([*held, line]) if held else line

@@ -56,6 +56,8 @@ def _kept(source: SourceBase, first_N: Ints) -> Iterator[str]:
     lengths = np.diff(first_N)
     number = 0
     for document in source.documents():
+        if source.is_labelled and document.label is None:
+            continue
         if number < len(lengths) and document.text.strip() and len(document.text) == lengths[number]:
             number += 1
             yield document.text

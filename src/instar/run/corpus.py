@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from instar.checkpoint.disk import disk_errors
 from instar.core.errors import ConfigError, DataError, InputMissingError
 from instar.core.rundir import RunFolder
@@ -75,12 +77,8 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
     train = cached(data.train, known_labels(config))
     if isinstance(config.task, Classify) and train.label_kind == "none":
         raise ConfigError(["data.train.label: the task classify needs labels; name the column that holds them"])
-    if isinstance(config.task, Classify) and train.label_kind == "class" and len(train.label_names or ()) < 2:
-        every = ", ".join(train.label_names or ())
-        raise DataError(
-            f"{data.train.files()[0]}: every label is {every!r}; a classifier wants two classes or more (numbers are "
-            "learnt with data.train.label_kind: number)"
-        )
+    if isinstance(config.task, Classify) and train.label_kind == "class" and train.label_names is not None:
+        _must_be_several(data.train, train, train.label_names)
     evaluation = (
         data.eval if data.eval is None or isinstance(data.eval, Split) else cached(data.eval, train.label_names)
     )
@@ -89,6 +87,17 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
         if isinstance(cache, TokenCache):
             must_be_known(f"data.{name}", cache, tokenizer, is_allowed=data.allow_unknown_tokens)
     return Corpus(tokenizer=tokenizer, train=train, evaluation=evaluation, test=test)
+
+
+def _must_be_several(source: Source, train: TokenCache, names: Sequence[str]) -> None:
+    """DataError where all documents have the same class."""
+    found = [] if train.labels is None else np.unique(train.labels)
+    if len(found) < 2:
+        every = ", ".join(names[number] for number in found)
+        raise DataError(
+            f"{source.files()[0]}: every label is {every!r}; a classifier needs two classes or more (numbers are "
+            "learnt with data.train.label_kind: number)"
+        )
 
 
 def must_be_known(what: str, cache: TokenCache, tokenizer: Tokenizer, *, is_allowed: bool) -> str | None:

@@ -110,10 +110,14 @@ def _on_disk(output: Path, rows: Iterator[Row]) -> Iterator[Row]:
 
 def _label(document: Document, ready: Ready) -> Any:
     """What a document's label is; None where it has none, or a hidden one."""
-    label = document.label
-    if isinstance(label, str) and ready.labels.names is not None and label not in ready.labels.names:
-        return None
-    return list(label) if isinstance(label, tuple) else label
+    label, names = document.label, ready.labels.names
+    if isinstance(label, str):
+        return label if names is None or label in names else None
+    if not isinstance(label, tuple):
+        return label
+    if label and isinstance(label[0], bool):
+        return [name for name, flag in zip(names or map(str, range(len(label))), label, strict=False) if flag]
+    return list(label)
 
 
 def _write_submission(path: Path, rows: Iterable[Row]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from instar.data.source import ColumnSource, Csv, Fasta, JsonLines, Parquet, Source, Text
+from instar.data.source.label import NOT_LABELLED
 
 _ENDINGS: dict[str, type[Text | JsonLines | Csv | Parquet | Fasta]] = {
     ".fa": Fasta,
@@ -33,23 +34,20 @@ def source_like(known: Source | None, path: Path, *, labelled: bool) -> Source:
         return kind.model_validate({"path": str(path), **options})
     columns: dict[str, object] = {}
     if isinstance(known, ColumnSource):
-        columns = {"text": known.text, "label_kind": known.label_kind, "label_separator": known.label_separator}
+        names = ("text", "label_kind", "label_separator", "label_type", "label_missing")
+        columns = {name: getattr(known, name) for name in names}
         columns["label"] = known.label if labelled else None
         if labelled:
             columns |= {"completion": known.completion, "between": known.between}
     return kind.model_validate({"path": str(path), **columns})
 
 
-HIDDEN = "-1"
-"""The label of a document whose label is not told."""
-
-
 def hides_labels(source: Source, known: Sequence[str] | None) -> bool:
-    """True where a source gives no labels, or -1 in their place, as the test parts of benchmarks do."""
-    first = next(source.documents(), None)
-    if first is None or first.label is None:
+    """True where a source gives no labels, or -1 in place of every one, as the test parts of benchmarks do."""
+    if not source.is_labelled:
         return True
-    return known is not None and HIDDEN not in known and first.label == HIDDEN
+    is_hidden = {None} if known is None or NOT_LABELLED in known else {None, NOT_LABELLED}
+    return all(document.label in is_hidden for document in source.documents())
 
 
 def without_hidden(source: Source, known: Sequence[str] | None) -> Source:

@@ -80,3 +80,5 @@ def _left_out(corpus: Corpus, splits: Splits) -> Iterator[str]:
     for name, cache in _caches(corpus):
         if cache.report.get("empty_documents"):
             yield f"data.{name}: {cache.report['empty_documents']:,} empty documents are skipped"
+        if cache.report.get("unlabelled_documents"):
+            yield f"data.{name}: {cache.report['unlabelled_documents']:,} documents without a label are left out"

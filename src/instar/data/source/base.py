@@ -1,10 +1,10 @@
 """What every source has: files, documents, and columns where there are columns."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 
@@ -12,6 +12,17 @@ from instar.config import Config
 from instar.core.errors import DataError
 from instar.data.document import Document
 from instar.data.files import did_you_mean, resolve
+from instar.data.source.label import (
+    Label,
+    LabelKind,
+    LabelType,
+    label_text,
+    read_class,
+    read_many,
+    read_multi_hot,
+    read_number,
+    shown,
+)
 
 
 class SourceBase(Config):
@@ -37,6 +48,15 @@ class SourceBase(Config):
         """A document's text as a tokenizer is to see it; as long as it was."""
         return text
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether documents have labels; one without a label is then not learned from."""
+        return False
+
+    def declared_classes(self) -> tuple[str, ...] | None:
+        """Names of the classes by number, where the files declare them; None: the classes are those that occur."""
+        return None
+
     def texts(self) -> Iterator[str]:
         """Just the texts, as a tokenizer is to see them."""
         for document in self.documents():
@@ -50,10 +70,16 @@ class ColumnSource(SourceBase):
     """Column of the text."""
     label: str | None = None
     """Column of the label; none: there are no labels."""
-    label_kind: Literal["class", "many", "number"] = "class"
-    """One class, several classes at once, or a number to be predicted."""
+    label_kind: LabelKind = "class"
+    """One class; several at once (many: their names; multi_hot: 0 or 1 for each class); or a number to predict."""
     label_separator: str = ","
-    """What stands between the classes of a cell (label_kind: many)."""
+    """What stands between the classes, or between 0 and 1, of a cell of text (label_kind: many, multi_hot)."""
+    label_type: LabelType | None = None
+    """text: classes are told apart by what is written. integer: "1", "01" and "1.0" are one class. None: as text,
+    and data in which two spellings are one number are refused."""
+    label_missing: list[str] | None = None
+    """Spellings (null: an empty value) of a label that is not known, such as "-1" or "nan": such rows are left out and
+    counted. []: every spelling is a class. None: data in which one of the usual spellings occurs are refused."""
 
     completion: str | None = None
     """Column of a text that is to be written after the other: a language model learns it alone, given the other."""
@@ -65,6 +91,10 @@ class ColumnSource(SourceBase):
         if self.completion is not None and self.label is not None:
             raise ValueError("set one of label and completion: a row is either judged or completed")
         return self
+
+    @property
+    def is_labelled(self) -> bool:
+        return self.label is not None
 
     def wanted(self) -> list[str]:
         """The columns that are read."""
@@ -81,13 +111,15 @@ class ColumnSource(SourceBase):
         if missing:
             raise DataError("\n".join(missing))
 
-    def document(self, row: Mapping[str, object], file: Path | str, line: int) -> Document:
-        """The document of a row; ValueError says what is wrong with it."""
+    def document(
+        self, row: Mapping[str, object], file: Path | str, line: int, names: Sequence[str] | None = None
+    ) -> Document:
+        """The document of a row; ValueError says what is wrong with it. `names` are classes that the file declares."""
         if self.text not in row:
             raise ValueError(f"there is no field '{self.text}'{did_you_mean(self.text, row)}")
         text = row[self.text]
         if not isinstance(text, str):
-            raise ValueError(f"'{self.text}' is to be text; got {_shown(text)}")
+            raise ValueError(f"'{self.text}' is to be text; got {shown(text)}")
         text.encode()  # half a surrogate pair is no text: UnicodeEncodeError is a ValueError
         if self.completion is not None:
             return self._completed(Document(text, file=str(file), line=line), row, self.completion)
@@ -95,46 +127,26 @@ class ColumnSource(SourceBase):
             return Document(text, file=str(file), line=line)
         if self.label not in row:
             raise ValueError(f"there is no field '{self.label}'{did_you_mean(self.label, row)}")
-        return Document(text, self._label(row[self.label]), file=str(file), line=line)
+        return Document(text, self._label(row[self.label], names), file=str(file), line=line)
 
     def _completed(self, given: Document, row: Mapping[str, object], field: str) -> Document:
         if field not in row:
             raise ValueError(f"there is no field '{field}'{did_you_mean(field, row)}")
         completion = row[field]
         if not isinstance(completion, str):
-            raise ValueError(f"'{field}' is to be text; got {_shown(completion)}")
+            raise ValueError(f"'{field}' is to be text; got {shown(completion)}")
         completion.encode()
         prompt = given.text + self.between
         return replace(given, text=prompt + completion, prompt=len(prompt))
 
-    def _label(self, value: object) -> str | float | tuple[str, ...]:
-        if self.label_kind == "many":
-            parts = value.split(self.label_separator) if isinstance(value, str) else value
-            if not isinstance(parts, list | tuple):
-                raise ValueError(f"'{self.label}' is to be a list of classes; got {_shown(value)}")
-            names = [_class_name(self.label, part) for part in parts if str(part).strip()]
-            return tuple(dict.fromkeys(names))
-        if self.label_kind == "number":
-            return _number(self.label, value)
-        return _class_name(self.label, value)
-
-
-def _number(column: str | None, value: object) -> float:
-    try:
-        number = float(value) if isinstance(value, str | int | float) else float("nan")
-    except ValueError:
-        number = float("nan")
-    if number - number != 0:
-        raise ValueError(f"'{column}' is to be a finite number; got {_shown(value)}")
-    return number
-
-
-def _class_name(column: str | None, value: object) -> str:
-    if not isinstance(value, str | int) or not str(value).strip():
-        raise ValueError(f"'{column}' is to be a class (text or a whole number); got {_shown(value)}")
-    return str(value).strip()
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    def _label(self, value: object, names: Sequence[str] | None) -> Label:
+        if label_text(value) in (self.label_missing or ()):
+            return None
+        try:
+            if self.label_kind == "many":
+                return read_many(value, self.label_separator, self.label_type, names)
+            if self.label_kind == "multi_hot":
+                return read_multi_hot(value, self.label_separator)
+            return read_number(value) if self.label_kind == "number" else read_class(value, self.label_type, names)
+        except ValueError as error:
+            raise ValueError(f"'{self.label}' {error}") from None

@@ -36,19 +36,28 @@ class SavedDataset(ColumnSource):
         self.files()
         table = self._table()
         self.check_columns(self.path, table.column_names)
-        names = getattr(table.features[self.label], "names", None) if self.label is not None else None
+        names = self._names(table)
         faults = Faults()
         for number, row in enumerate(table.select_columns(self.wanted()), start=1):
             place = f"{self.path}:{number}"
-            if names is not None and isinstance(row[self.label], int) and 0 <= row[self.label] < len(names):
-                row[self.label] = names[row[self.label]]
             try:
-                document = self.document(row, self.path, number)
+                document = self.document(row, self.path, number, names)
             except ValueError as error:
                 faults.add(f"{place}: {error}")
                 continue
             yield document
         faults.check()
+
+    def declared_classes(self) -> tuple[str, ...] | None:
+        return None if self.label is None else self._names(self._table())
+
+    def _names(self, table: Any) -> tuple[str, ...] | None:
+        """Names of the classes of the label's column, or of those in its lists."""
+        feature: Any = None if self.label is None else table.features.get(self.label)
+        while feature is not None and (isinstance(feature, list) or hasattr(feature, "feature")):
+            feature = feature[0] if isinstance(feature, list) else feature.feature
+        names = getattr(feature, "names", None)
+        return None if names is None else tuple(names)
 
     def _table(self) -> Any:
         from datasets import DatasetDict, load_from_disk

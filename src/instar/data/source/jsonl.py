@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
+from instar.core.errors import DataError
 from instar.data.document import Document
 from instar.data.files import Faults, lines
 from instar.data.source.base import ColumnSource
@@ -17,9 +19,13 @@ class JsonLines(ColumnSource):
     def documents(self) -> Iterator[Document]:
         faults = Faults()
         for path in self.files():
+            is_first = True
             for number, line in lines(path):
                 if not line.strip():
                     continue
+                if is_first:
+                    _refuse_one_value(path, number, line)
+                is_first = False
                 place = f"{path}:{number}"
                 try:
                     row = json.loads(line)
@@ -35,3 +41,19 @@ class JsonLines(ColumnSource):
                     continue
                 yield document
         faults.check()
+
+
+def _refuse_one_value(path: Path, number: int, line: str) -> None:
+    """DataError where a file's first line shows that it is one JSON value, written over several lines or in one."""
+    start = line.strip()
+    is_array = start == "[" or (start.startswith("[") and start[1:].lstrip().startswith("{"))
+    if is_array:
+        raise DataError(
+            f"{path}:{number}: the file is one JSON array, and one JSON object a line is expected; convert it: "
+            "jq -c '.[]' OLD.json > NEW.jsonl"
+        )
+    if start == "{":
+        raise DataError(
+            f"{path}:{number}: a JSON object stands on several lines, and one object a line is expected; convert it: "
+            "jq -c . OLD.json > NEW.jsonl"
+        )

@@ -1,0 +1,69 @@
+"""Names of classes that may mean something else: the same class twice, no label at all, or a list of flags."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from instar.data.source.label import number_of
+
+_USUAL_MISSING = frozenset({"nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL"})
+_TRUTH = {"true": Decimal(1), "false": Decimal(0)}
+_FLAGS = frozenset({"0", "1", "True", "False"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubts:
+    """Which doubts the options of a source leave."""
+
+    spelling: bool = True
+    """Whether two spellings of one number are refused (label_type is not set)."""
+    missing: bool = True
+    """Whether the usual spellings of a missing label are refused (label_missing is not set)."""
+
+    def about(self, places: Mapping[str, str], *, several: bool) -> Iterator[str]:
+        """A fault for each doubt about these classes, given the place where each came first.
+
+        `several`: a document may have several classes.
+        """
+        if several and places and set(places) <= _FLAGS:
+            yield (
+                f"{next(iter(places.values()))}: the lists of classes hold 0 and 1 only; set label_kind: multi_hot if "
+                "each says whether one class holds, or name the classes in task.labels if 0 and 1 are classes"
+            )
+            return
+        if self.spelling:
+            yield from _one_number(places)
+        if self.missing:
+            yield from _usual_missing(places)
+
+
+def _one_number(places: Mapping[str, str]) -> Iterator[str]:
+    first: dict[Decimal, str] = {}
+    for name, place in places.items():
+        number = _value(name)
+        if number is None:
+            continue
+        other = first.setdefault(number, name)
+        if other != name:
+            yield (
+                f"{place}: label '{name}' is equal to '{other}' ({places[other]}) and written differently; set "
+                "label_type: integer if the two are one class, label_type: text if they are two"
+            )
+
+
+def _usual_missing(places: Mapping[str, str]) -> Iterator[str]:
+    values = {name: _value(name) for name in places}
+    are_whole = all(value is not None and value == value.to_integral_value() for value in values.values())
+    is_pair = set(values.values()) == {Decimal(-1), Decimal(1)}
+    for name, place in places.items():
+        is_minus_one = are_whole and values[name] == -1 and len(places) > 1 and not is_pair
+        if is_minus_one or name in _USUAL_MISSING:
+            yield (
+                f"{place}: label '{name}' may be a missing label; set label_missing: [\"{name}\"] to leave such rows "
+                "out, or label_missing: [] if it is a class"
+            )
+
+
+def _value(name: str) -> Decimal | None:
+    truth = _TRUTH.get(name.lower())
+    return number_of(name) if truth is None else truth
