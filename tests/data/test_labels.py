@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from instar.core.errors import DataError
 from instar.data import TokenCache, build_cache
+from instar.data.label import read_class, read_number
 from instar.data.source import ColumnSource, Csv, JsonLines, Parquet, SavedDataset
-from instar.data.source.label import read_class, read_number
 from instar.data.tokenizer import Kmer, build_tokenizer
 from instar.run.source import hides_labels
 

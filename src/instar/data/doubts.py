@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from instar.data.source.label import number_of
+from instar.data.label import number_of
 
 _USUAL_MISSING = frozenset({"nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL"})
 _TRUTH = {"true": Decimal(1), "false": Decimal(0)}

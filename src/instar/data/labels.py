@@ -11,7 +11,7 @@ from instar.data.columns import ColumnFolder
 from instar.data.document import Document
 from instar.data.doubts import Doubts
 from instar.data.files import Faults, did_you_mean
-from instar.data.source.label import NOT_LABELLED
+from instar.data.label import NOT_LABELLED
 
 LabelKind = Literal["none", "class", "many", "number"]
 _CHUNK = 1 << 20

@@ -91,7 +91,7 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
 
 def _must_be_several(source: Source, train: TokenCache, names: Sequence[str]) -> None:
     """DataError where all documents have the same class."""
-    found = [] if train.labels is None else np.unique(train.labels)
+    found: list[int] = [] if train.labels is None else np.unique(train.labels).tolist()
     if len(found) < 2:
         every = ", ".join(names[number] for number in found)
         raise DataError(

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from instar.data.label import NOT_LABELLED
 from instar.data.source import ColumnSource, Csv, Fasta, JsonLines, Parquet, Source, Text
-from instar.data.source.label import NOT_LABELLED
 
 _ENDINGS: dict[str, type[Text | JsonLines | Csv | Parquet | Fasta]] = {
     ".fa": Fasta,

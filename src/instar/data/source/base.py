@@ -12,7 +12,7 @@ from instar.config import Config
 from instar.core.errors import DataError
 from instar.data.document import Document
 from instar.data.files import did_you_mean, resolve
-from instar.data.source.label import (
+from instar.data.label import (
     Label,
     LabelKind,
     LabelType,

@@ -44,7 +44,7 @@ def read_number(value: object) -> float:
     """A number to be predicted; ValueError if it is none, or none that float32 holds."""
     number = number_of(value)
     if number is None:
-        raise ValueError(f"is to be a finite number, such as 1.5 or 2e-3; got {shown(value)}")
+        raise ValueError(f"is to be a finite number; got {shown(value)}")
     size = number.copy_abs()
     if size > Decimal(LARGEST) or 0 < size < Decimal(SMALLEST):
         raise ValueError(f"is to be a number that float32 holds ({SMALLEST:.1e} to {LARGEST:.1e}); got {shown(value)}")
