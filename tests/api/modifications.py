@@ -235,6 +235,12 @@ def _sdpa(model: Any, patch: pytest.MonkeyPatch) -> Any:
     return model
 
 
+def _dropout(model: Any, patch: pytest.MonkeyPatch) -> Any:
+    """In training only, which no comparison without dropout shows."""
+    patch.setattr(F, "dropout", lambda input, p=0.5, training=True, inplace=False: input * 1.1 if training else input)
+    return model
+
+
 def _attention_registered(model: Any, patch: pytest.MonkeyPatch) -> Any:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -369,6 +375,7 @@ OF_A_MODEL = {
     "another loss in LOSS_MAPPING": Change(("bert mlm", "gpt2", "llama", "gpt2 classes"), _loss_mapping),
     "another forward": Change(_ALL, _forward),
     "torch's attention patched": Change(_ALL, _sdpa),
+    "torch's dropout patched": Change(("bert mlm", "gpt2"), _dropout),
     "Transformers' attention patched": Change(_ALL, _attention_registered),
     "eager attention patched": Change(_ALL, _eager_patched),
     "rotary embedding patched": Change(("llama",), _rotary_patched),

@@ -203,6 +203,7 @@ def _obstacle(trainer: Any) -> str | None:
         "NEFTune noise": args.neftune_noise_alpha is not None,
         "activation checkpointing": any(getattr(part, "gradient_checkpointing", False) for part in model.modules()),
         "torch.compile": args.torch_compile,
+        "torch's dropout was replaced": not is_library_function(torch.nn.functional.dropout),
         "several processes": trainer.runtime.world_size > 1,
         "the model is wrapped": trainer.model_wrapped is not model,
         "attention weights or hidden states are asked for": _asks_for_states(model.config),
