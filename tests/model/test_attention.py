@@ -144,8 +144,10 @@ def test_kept_is_a_function_of_its_arguments():
 
 def test_only_plain_dropouts_are_replaced():
     model = torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.Dropout1d(0.2), torch.nn.Linear(2, 2)).eval()
+    held = model[0]
     swap_dropout(model)
     assert [type(layer) for layer in model] == [Dropout, torch.nn.Dropout1d, torch.nn.Linear]
+    assert model[0] is held, "whoever holds a dropout may go on setting it"
     assert not model[0].training
     assert model[0].p == 0.2
 

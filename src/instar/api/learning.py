@@ -16,6 +16,7 @@ from instar.api.base import TrainerParts
 from instar.api.batches import RoundRows
 from instar.api.outputs import takes_argument, takes_positional
 from instar.api.pieces import num_rows
+from instar.api.structure import Structure
 
 if TYPE_CHECKING:
     from instar.api.fast_path import FastPath
@@ -33,6 +34,8 @@ class Learning(TrainerParts):
     _piece: int = 0
     _shares: Sequence[Any] | None = None
     """Of each of the step's pieces, once they are asked for."""
+    _structure: Structure | None = None
+    """Modules and parameters of `model_wrapped`, while training."""
     _uneven: Sequence[tuple[Any, RoundRows]] = ()
     """Micro-batches of the step of which this rank has more or fewer rows than the others, or none; see `Batches`."""
     _step_takes: dict[str, bool]
@@ -49,8 +52,8 @@ class Learning(TrainerParts):
         by `num_items_in_batch` already is weighted by its targets where labels can be seen and the loss is the
         model's own, and else by 1 / (number of micro-batches). `loss_is_scaled_for_ga` overrules what was found out.
         """
-        if not model.training:
-            model.train()
+        structure = self._structure
+        model.train() if structure is None or structure.model is not model else structure.train()
         with self.compute_loss_context_manager():
             # Before the batch is moved: on the host, looking at its padding makes no device wait.
             loss = None if self._fast_path is None else self._fast_path.loss(inputs, num_items_in_batch)

@@ -30,7 +30,7 @@ class NumberedLoader(DataLoader[Any]):
         """Samples that all ranks read at once."""
         self.can_begin_anywhere = not isinstance(dataset, IterableDataset)
         sampler = None if options.get("batch_sampler") is not None else self.sampler
-        share = {"rank": rank, "world_size": world_size, "repeats_rows": repeats_rows}
+        share: dict[str, Any] = {"rank": rank, "world_size": world_size, "repeats_rows": repeats_rows}
         self.batches = Batches(super()._index_sampler, sampler, seed=seed, **share)
 
     @property

@@ -83,7 +83,7 @@ class Loading(TrainerParts):
             "multiprocessing_context": args.dataloader_multiprocessing_context,
             "in_order": args.dataloader_in_order,
         }
-        place = {"rank": self.runtime.data_rank, "world_size": self.runtime.data_size}
+        place: dict[str, Any] = {"rank": self.runtime.data_rank, "world_size": self.runtime.data_size}
         if place["world_size"] > 1 and getattr(args.accelerator_config, "split_batches", False):
             batch_size = _share(batch_size, place["world_size"])
         seed = args.seed if args.data_seed is None else args.data_seed

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from instar.api import traits
+from instar.model.specialize import Changes
 from instar.model.speed import fast_cpu
 
 if TYPE_CHECKING:
@@ -21,36 +22,51 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def prepared(trainer: Any) -> Iterator[None]:
-    """The model as its arguments want it trained within; hooks are gone after, also when training failed."""
+    """The model as its arguments want it trained within; as it was after, also when training failed."""
     args, model = trainer.args, trainer.model
     with ExitStack() as after:
-        after.callback(setattr, trainer, "is_in_train", False)
-        after.callback(trainer._begin_pieces, ())
-        after.callback(setattr, trainer, "_uneven", ())
-        after.callback(setattr, trainer, "_fast_path", None)
+        after.callback(_leave_training, trainer)
+        trainer._changes = Changes(model)
+        after.callback(trainer._changes.undo)
         if args.fast_path and args.device.type == "cpu":
             after.enter_context(fast_cpu())
-        if args.use_liger_kernel:
-            from transformers.integrations.liger import apply_liger_kernel
-
-            apply_liger_kernel(model, args.liger_kernel_config)
         casts = args.fp16_full_eval or args.bf16_full_eval
         if casts and not trainer.is_model_parallel:
             trainer._move_model_to_device(model, args.device)
-        if args.activation_checkpointing:
-            _checkpoint_activations(model, dict(args.activation_checkpointing_kwargs or {}))
         _align_tokens(model, trainer.processing_class)
-        if trainer.neftune_noise_alpha is not None:
-            from transformers.integrations.neftune import activate_neftune, deactivate_neftune
-
-            bare = traits.unwrapped(model)
-            trainer.neftune_hook_handle = activate_neftune(bare, trainer.neftune_noise_alpha)
-            after.callback(deactivate_neftune, bare, trainer.neftune_hook_handle)
-        if "underflow_overflow" in [str(getattr(option, "value", option)) for option in args.debug]:
-            from transformers.debug_utils import DebugUnderflowOverflow
-
-            DebugUnderflowOverflow(model)
+        with trainer._changes:
+            _change(trainer, model, after)
         yield
+
+
+def _leave_training(trainer: Any) -> None:
+    trainer.is_in_train = False
+    trainer._begin_pieces(())
+    trainer._uneven, trainer._fast_path = (), None
+    if trainer._structure is not None:
+        trainer._structure.close()
+        trainer._structure = None
+
+
+def _change(trainer: Any, model: Any, after: ExitStack) -> None:
+    """What the arguments ask to be changed about the model's modules."""
+    args = trainer.args
+    if args.use_liger_kernel:
+        from transformers.integrations.liger import apply_liger_kernel
+
+        apply_liger_kernel(model, args.liger_kernel_config)
+    if args.activation_checkpointing:
+        _checkpoint_activations(model, dict(args.activation_checkpointing_kwargs or {}))
+    if trainer.neftune_noise_alpha is not None:
+        from transformers.integrations.neftune import activate_neftune, deactivate_neftune
+
+        bare = traits.unwrapped(model)
+        trainer.neftune_hook_handle = activate_neftune(bare, trainer.neftune_noise_alpha)
+        after.callback(deactivate_neftune, bare, trainer.neftune_hook_handle)
+    if "underflow_overflow" in [str(getattr(option, "value", option)) for option in args.debug]:
+        from transformers.debug_utils import DebugUnderflowOverflow
+
+        DebugUnderflowOverflow(model)
 
 
 def _checkpoint_activations(model: Any, kwargs: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from instar.api.batches import RoundRows
 from instar.api.loader import NumberedLoader
 from instar.api.optimizers import needs_metric
 from instar.api.pieces import cut, is_out_of_memory, num_rows
+from instar.api.structure import Structure
 from instar.core import seeds
 from instar.trainer.seeding import seed_everything
 from instar.trainer.state import LoopState, StepUpdate
@@ -28,8 +29,13 @@ class FaceState(LoopState):
     """What the loop reads of a Trainer."""
 
     trainer: "Training"
-    leftover: list[nn.Parameter] = field(default_factory=list)
-    """Trained parameters that no optimizer holds; their gradients go with each step."""
+    structure: Structure
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All of the model, whether an optimizer holds them or not, as Transformers clips them."""
+        self.structure.refresh()
+        return self.structure.parameters
 
     @property
     def step(self) -> int:
@@ -204,7 +210,7 @@ class MicroBatchSteps:
         trainer = self.trainer
         if not (self._waits_for_scores or trainer._was_skipped()):
             trainer.lr_scheduler.step()
-        for parameter in state.leftover:
+        for parameter in state.structure.parameters:  # also of those that no optimizer holds
             parameter.grad = None
         trainer.state.global_step += 1
         trainer.state.epoch = batch.epoch + batch.last / self.plan.batches_per_epoch

@@ -19,6 +19,8 @@ from instar.api.flow import Flow
 from instar.api.optimizing import Optimizing
 from instar.api.outputs import TrainOutput, enable_full_determinism, has_length, set_seed, speed_metrics
 from instar.api.steps import FaceState, MicroBatchSteps, Plan
+from instar.api.structure import Structure
+from instar.model.specialize import Changes
 from instar.optim.modes import eval_mode
 from instar.trainer.average import WeightAverage
 from instar.trainer.loop import fit
@@ -29,6 +31,9 @@ _log = logging.getLogger(__name__)
 
 class Training(Counting):
     """Training on the one loop."""
+
+    _changes: Changes
+    """What training changed about the model, undone when it ends."""
 
     def train(
         self, resume_from_checkpoint: Any = None, trial: Any = None, ignore_keys_for_eval: list[str] | None = None
@@ -84,7 +89,8 @@ class Training(Counting):
         self._begin_counting(resume_from_checkpoint)
         state = self._loop_state()
         preparing.say_plan(self, plan, max_steps)
-        self._fast_path = FastPath.of(self)
+        with self._changes:
+            self._fast_path = FastPath.of(self)
         max_norm = args.max_grad_norm if args.max_grad_norm and args.max_grad_norm > 0 else math.inf
         limits = StepLimits(max_norm=max_norm, skips_non_finite=args.non_finite != "log")
         fit(state, self._steps, Flow(self, trial, ignore_keys_for_eval), self.runtime, limits)
@@ -189,20 +195,18 @@ class Training(Counting):
         return preparing.wrapped(self, model)
 
     def _loop_state(self) -> FaceState:
-        optimizer = self._made_optimizer()
-        held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-        state = FaceState(
+        self._structure = Structure(self.model_wrapped, is_fixed=self.runtime.is_sharded)
+        for parameter in self._structure.parameters:
+            parameter.grad = None
+        return FaceState(
             seed=self.args.seed,
             module=self.model_wrapped,
-            optimizer=optimizer,
+            optimizer=self._made_optimizer(),
             scaler=self._scaler,
             average=self._weight_average,
             trainer=self,
+            structure=self._structure,
         )
-        state.leftover = [one for one in self.model.parameters() if one.requires_grad and one not in held]
-        for parameter in self.model.parameters():
-            parameter.grad = None
-        return state
 
     # ---- during ----
 

@@ -57,8 +57,9 @@ def head_of(model: Any) -> str | None:
 def adopt(model: Any) -> Network | None:
     """The model as a network that runs packed rows within `packed(model)`, or None where its family is not known.
 
-    Dropout and activations are replaced by ones of the same function, and the last layer by one that may leave
-    places out; parameters, their names, and what the model computes on padded batches stay as they are.
+    Dropout and activations get other code for the same function, and the last layer code that may leave places out;
+    modules, parameters, their names, and what the model computes on padded batches stay as they are. `Changes` undoes
+    it.
     """
     head = head_of(model)
     if head is None or not is_verified(model.config.model_type):

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from instar.model.specialize import Specialized
+
 _STEPS = 1 << 16
 
 
@@ -58,21 +60,22 @@ class _Drop(torch.autograd.Function):
         return scaled(grads[0], mask, ctx.scale), None
 
 
-class Dropout(nn.Dropout):
+class Dropout(Specialized, nn.Dropout):
     """In place of `nn.Dropout`; on other devices it is `nn.Dropout`."""
+
+    plain = nn.Dropout
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return input
-        if input.device.type != "cpu" or self.p == 1.0:
+        if input.device.type != "cpu" or self.p == 1.0 or self.inplace:
             return super().forward(input)
         dropped: Tensor = _Drop.apply(input, self.p)  # type: ignore[no-untyped-call]
         return dropped
 
 
 def swap_dropout(model: nn.Module) -> None:
-    """Replace every plain `nn.Dropout` inside; rates and names stay."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.Dropout:
-                setattr(module, name, Dropout(child.p).train(child.training))
+    """Give every plain `nn.Dropout` inside the code of `Dropout`; the objects stay."""
+    for module in model.modules():
+        if type(module) is nn.Dropout:
+            module.__class__ = Dropout

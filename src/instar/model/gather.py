@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from instar.model.attention import Options, Pack, attend
+from instar.model.specialize import Specialized
 
 GatheredLayer = Callable[[Any, Tensor, Pack, dict[str, Any]], Tensor]
 
@@ -46,7 +47,8 @@ def _gathered_class(kind: Any, gathered: GatheredLayer) -> type:
             return whole(self, hidden_states, *args, **options)
         return gathered(self, hidden_states, pack, options)
 
-    return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+    namespace = {"forward": forward, "plain": kind, "__module__": kind.__module__}
+    return type(kind.__name__, (Specialized, kind), namespace)
 
 
 def _heads(x_TH: Tensor, width: int) -> Tensor:
