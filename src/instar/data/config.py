@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from instar.config import Config
+from instar.config.base import KeyFaults
+from instar.data.held_out import separate, shared_rows
 from instar.data.samples import TooLong
 from instar.data.source import Csv, Fasta, JsonLines, Parquet, SavedDataset, Source, Text
 
@@ -40,15 +42,33 @@ SourceOrSplit = Annotated[
 """A source, or `{split: 0.02}`."""
 
 
+_TEXT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_VALUE = {"type": ["string", "integer"]}
+_ROWS_OR_FILES = {
+    "type": "object",
+    "description": "Rows or files of train that are held out: {column: split, value: valid}, or {path: FILES}.",
+    "properties": {
+        "column": {"type": "string"},
+        "value": {"anyOf": [_VALUE, {"type": "array", "items": _VALUE}]},
+        "path": _TEXT,
+    },
+    "additionalProperties": False,
+}
+
+
+def _add_rows_or_files(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [*schema["anyOf"], _ROWS_OR_FILES]
+
+
 class DataConfig(Config):
     """What is learned from, what it is judged by, and how long a sample may be."""
 
     train: Source
     """The data to learn from."""
-    eval: SourceOrSplit | None = None
+    eval: SourceOrSplit | None = Field(default=None, json_schema_extra=_add_rows_or_files)
     """Judges the model while it learns: a source, or a part of `train`; none: no evaluation."""
-    test: Source | None = None
-    """Judges the finished model; never looked at before."""
+    test: Source | None = Field(default=None, json_schema_extra=_add_rows_or_files)
+    """Judges the finished model; never looked at before. Like `eval`, it may be rows or files of `train`."""
     max_length: int | None = Field(default=None, ge=3)
     """Tokens of a sample at most, special tokens included; none: what the model takes."""
     too_long: TooLong = "error"
@@ -65,6 +85,18 @@ class DataConfig(Config):
     """Folder of token caches; none: `instar` in the user's cache folder (XDG_CACHE_HOME or ~/.cache)."""
     processes: int = Field(default=1, ge=1)
     """Processes that tokenise."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _held_out(cls, value: Any) -> Any:
+        return separate(value) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _splits_differ(self) -> Self:
+        faults = list(shared_rows({"train": self.train, "eval": self.eval, "test": self.test}))
+        if faults:
+            raise KeyFaults(faults)
+        return self
 
     def cache_folder(self) -> Path:
         """Where the token caches lie."""

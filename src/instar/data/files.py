@@ -9,12 +9,13 @@ import glob
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
 from instar.core.errors import DataError, InputMissingError
+from instar.data.folders import data_files
 
 EMBEDDED = "embedded:"
 MAX_LINE = 64 << 20
@@ -33,8 +34,10 @@ def embedded_folder() -> Path:
     return Path(__file__).parent / "embedded"
 
 
-def resolve(paths: str | list[str]) -> list[Path]:
-    """The files that `paths` name, globs expanded and sorted; each exists and is not a folder.
+def resolve(paths: str | list[str], endings: tuple[str, ...] = (), left_out: Set[Path] = frozenset()) -> list[Path]:
+    """The files that `paths` name, patterns expanded and sorted, of a folder those with one of the endings.
+
+    Not those that are `left_out`, which are paths without links.
 
     Raises InputMissingError that lists every path that leads nowhere.
     """
@@ -42,15 +45,18 @@ def resolve(paths: str | list[str]) -> list[Path]:
     problems: list[str] = []
     for text in [paths] if isinstance(paths, str) else paths:
         try:
-            found += _resolve_one(text)
+            found += _resolve_one(text, endings, left_out)
         except InputMissingError as error:
             problems.append(str(error))
     if problems or not found:
         raise InputMissingError("\n".join(problems) or "no input file was named; give `path`")
-    return found
+    kept = [path for path in found if path.resolve() not in left_out] if left_out else found
+    if not kept:
+        raise InputMissingError(f"{paths}: all of these files are held out for another split")
+    return kept
 
 
-def _resolve_one(text: str) -> list[Path]:
+def _resolve_one(text: str, endings: tuple[str, ...], left_out: Set[Path]) -> list[Path]:
     if text.startswith(EMBEDDED):
         return [_embedded(text.removeprefix(EMBEDDED))]
     if "\0" in text:
@@ -65,7 +71,9 @@ def _resolve_one(text: str) -> list[Path]:
     if not path.exists():
         raise InputMissingError(f"{text}: no such file{_near(path)}{looked_from(path)}")
     if path.is_dir():
-        raise InputMissingError(f"{text}: a file was wanted, and this is a folder; use a pattern like {text}/*")
+        if not endings:
+            raise InputMissingError(f"{text}: a file is expected, and this is a folder; use a pattern like {text}/*")
+        return data_files(path, endings, left_out)
     return [path]
 
 

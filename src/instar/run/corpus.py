@@ -95,7 +95,7 @@ def _must_be_several(source: Source, train: TokenCache, names: Sequence[str]) ->
     if len(found) < 2:
         every = ", ".join(names[number] for number in found)
         raise DataError(
-            f"{source.files()[0]}: every label is {every!r}; a classifier needs two classes or more (numbers are "
+            f"{source.files()[0]}: every label is {every!r}; a classifier wants two classes or more (numbers are "
             "learnt with data.train.label_kind: number)"
         )
 

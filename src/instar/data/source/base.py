@@ -1,17 +1,18 @@
 """What every source has: files, documents, and columns where there are columns."""
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from instar.config import Config
 from instar.core.errors import DataError
 from instar.data.document import Document
-from instar.data.files import did_you_mean, resolve
+from instar.data.files import MAX_FAULTS, Faults, did_you_mean, resolve
 from instar.data.label import (
     Label,
     LabelKind,
@@ -33,12 +34,21 @@ class SourceBase(Config):
     position: ClassVar[str] = "line"
     """What a document's `line` counts: lines of its file, or rows of a table."""
 
+    endings: ClassVar[tuple[str, ...]] = ()
+    """Ends of the names of the files that are read where a folder is named."""
+
     path: str | list[str]
-    """File, pattern (sorted), or a list of them; `embedded:NAME` is a file that comes with instar."""
+    """File, pattern (sorted), folder (its files of this kind), or a list of them; `embedded:NAME` comes with instar."""
+
+    left_out: list[str] = Field(default=[], exclude_if=lambda value: not value)
+    """Files that are not read although `path` has them, for another split has them."""
 
     def files(self) -> list[Path]:
         """The files, in the order they are read; InputMissingError names each that is not there."""
-        return resolve(self.path)
+        held = (
+            frozenset(path.resolve() for path in resolve(self.left_out, self.endings)) if self.left_out else frozenset()
+        )
+        return resolve(self.path, self.endings, held)
 
     @abstractmethod
     def documents(self) -> Iterator[Document]:
@@ -61,6 +71,21 @@ class SourceBase(Config):
         """Just the texts, as a tokenizer is to see them."""
         for document in self.documents():
             yield self.normalized(document.text)
+
+
+class Rows(Config):
+    """Rows of a table, by what stands in one of its columns."""
+
+    column: str
+    """Name of the column."""
+    value: str | int | list[str | int]
+    """What stands there, or a list of such values; compared as text."""
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """The values as text."""
+        values = self.value if isinstance(self.value, list) else [self.value]
+        return frozenset(map(str, values))
 
 
 class ColumnSource(SourceBase):
@@ -86,6 +111,11 @@ class ColumnSource(SourceBase):
     between: str = "\n"
     """What stands between the two; part of what is given."""
 
+    rows: Rows | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Only these rows are read; none: all."""
+    rows_left_out: Rows | None = Field(default=None, exclude_if=lambda value: value is None)
+    """These rows are not read, for another split has them; the others must all have one value in that column."""
+
     @model_validator(mode="after")
     def _learns_one_thing(self) -> Self:
         if self.completion is not None and self.label is not None:
@@ -98,7 +128,9 @@ class ColumnSource(SourceBase):
 
     def wanted(self) -> list[str]:
         """The columns that are read."""
-        return [self.text, *(name for name in (self.label, self.completion) if name is not None)]
+        chosen = [rows.column for rows in (self.rows, self.rows_left_out) if rows is not None]
+        named = [self.text, *(name for name in (self.label, self.completion) if name is not None), *chosen]
+        return list(dict.fromkeys(named))
 
     def check_columns(self, where: object, columns: Iterable[str]) -> None:
         """Raise a DataError that names every wanted column that is not among `columns`."""
@@ -150,3 +182,57 @@ class ColumnSource(SourceBase):
             return read_number(value) if self.label_kind == "number" else read_class(value, self.label_type, names)
         except ValueError as error:
             raise ValueError(f"'{self.label}' {error}") from None
+
+
+class Reading:
+    """One pass over the rows of a source: those that are chosen become documents, and faults are gathered."""
+
+    def __init__(self, source: ColumnSource) -> None:
+        self.faults = Faults()
+        self._source = source
+        self._choices = [rows for rows in (source.rows, source.rows_left_out) if rows is not None]
+        self._values: dict[str, Counter[str]] = {rows.column: Counter() for rows in self._choices}
+
+    def document(
+        self, row: Mapping[str, object], file: Path | str, line: int, names: Sequence[str] | None = None
+    ) -> Document | None:
+        """The document of a row; None where the row is not chosen, or where a fault was added."""
+        try:
+            return self._source.document(row, file, line, names) if self._is_chosen(row) else None
+        except ValueError as error:
+            self.faults.add(f"{file}:{line}: {error}")
+            return None
+
+    def _is_chosen(self, row: Mapping[str, object]) -> bool:
+        source, found = self._source, {}
+        for column, values in self._values.items():
+            if column not in row:
+                raise ValueError(f"there is no field '{column}'{did_you_mean(column, row)}")
+            found[column] = label_text(row[column])
+            if found[column] in values or len(values) < MAX_FAULTS:
+                values[found[column]] += 1
+        if source.rows is not None and found[source.rows.column] not in source.rows.texts:
+            return False
+        return source.rows_left_out is None or found[source.rows_left_out.column] not in source.rows_left_out.texts
+
+    def finish(self) -> None:
+        """DataError for all faults; a value that no row has; and rows of further splits among those that stay."""
+        for rows in self._choices if not self.faults.count else ():
+            values = self._values[rows.column]
+            told = ", ".join(f"'{value}' ({count:,})" for value, count in values.items())
+            for value in sorted(rows.texts - set(values)):
+                self.faults.add(
+                    f"{self._source.path}: no row has '{value}' in column '{rows.column}'; there are: {told}"
+                )
+        out = self._source.rows_left_out
+        rest = {} if out is None else {value for value in self._values[out.column] if value not in out.texts}
+        if out is not None and len(rest) != 1 and not self._is_chosen_by(out.column):
+            self.faults.add(
+                f"{self._source.path}: the rows that are left for training have several values (or none) in column "
+                f"'{out.column}': {', '.join(sorted(rest))}; say which to train on: "
+                f"data.train.rows: {{column: {out.column}, value: ...}}"
+            )
+        self.faults.check()
+
+    def _is_chosen_by(self, column: str) -> bool:
+        return self._source.rows is not None and self._source.rows.column == column

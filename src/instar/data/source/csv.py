@@ -3,18 +3,20 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from instar.core.errors import DataError
 from instar.data.document import Document
-from instar.data.files import MAX_LINE, Faults, lines
-from instar.data.source.base import ColumnSource
+from instar.data.files import MAX_LINE, lines
+from instar.data.source.base import ColumnSource, Reading
 
 
 class Csv(ColumnSource):
     """Rows with named columns, plain, gzip or Zstandard."""
+
+    endings: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".tab")
 
     kind: Literal["csv"] = "csv"
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
@@ -25,12 +27,12 @@ class Csv(ColumnSource):
     """Names of the columns of a file without a header; none: the first line names them."""
 
     def documents(self) -> Iterator[Document]:
-        faults = Faults()
+        reading = Reading(self)
         for path in self.files():
-            yield from self._rows(path, faults)
-        faults.check()
+            yield from self._rows(path, reading)
+        reading.finish()
 
-    def _rows(self, path: Path, faults: Faults) -> Iterator[Document]:
+    def _rows(self, path: Path, reading: Reading) -> Iterator[Document]:
         header, is_empty = self.columns, True
         for line, row in self._cells(path):
             if header is None:
@@ -42,16 +44,15 @@ class Csv(ColumnSource):
             is_empty = False
             if len(row) != len(header):
                 hint = "" if self._is_quoted(path) else _quote_hint(row)
-                faults.add(f"{path}:{line}: wanted {len(header)} cells ({', '.join(header)}); got {len(row)}{hint}")
+                reading.faults.add(
+                    f"{path}:{line}: wanted {len(header)} cells ({', '.join(header)}); got {len(row)}{hint}"
+                )
                 continue
-            try:
-                document = self.document(dict(zip(header, row, strict=True)), path, line)
-            except ValueError as error:
-                faults.add(f"{path}:{line}: {error}")
-                continue
-            yield document
+            document = reading.document(dict(zip(header, row, strict=True)), path, line)
+            if document is not None:
+                yield document
         if is_empty:
-            faults.add(f"{path}: there are no rows after the header")
+            reading.faults.add(f"{path}: there are no rows after the header")
 
     def _cells(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """(line where it begins, cells) of each row."""

@@ -6,8 +6,11 @@ from typing import Any, ClassVar, Literal
 
 from instar.core.errors import DataError, InputMissingError
 from instar.data.document import Document
-from instar.data.files import Faults, did_you_mean, looked_from
-from instar.data.source.base import ColumnSource
+from instar.data.files import did_you_mean, looked_from
+from instar.data.folders import files_below
+from instar.data.source.base import ColumnSource, Reading
+
+_OWN_FILES = ("state.json", "dataset_dict.json")
 
 
 class SavedDataset(ColumnSource):
@@ -27,7 +30,7 @@ class SavedDataset(ColumnSource):
             raise InputMissingError(
                 f"{self.path}: no such folder{looked_from(folder)}; wanted one that save_to_disk wrote"
             )
-        found = sorted(entry for entry in folder.rglob("*") if entry.is_file() and not entry.is_symlink())
+        found = files_below(folder)
         if not found:
             raise DataError(f"{self.path}: the folder is empty; wanted one that save_to_disk wrote")
         return found
@@ -37,16 +40,12 @@ class SavedDataset(ColumnSource):
         table = self._table()
         self.check_columns(self.path, table.column_names)
         names = self._names(table)
-        faults = Faults()
+        reading = Reading(self)
         for number, row in enumerate(table.select_columns(self.wanted()), start=1):
-            place = f"{self.path}:{number}"
-            try:
-                document = self.document(row, self.path, number, names)
-            except ValueError as error:
-                faults.add(f"{place}: {error}")
-                continue
-            yield document
-        faults.check()
+            document = reading.document(row, self.path, number, names)
+            if document is not None:
+                yield document
+        reading.finish()
 
     def declared_classes(self) -> tuple[str, ...] | None:
         return None if self.label is None else self._names(self._table())
@@ -62,6 +61,13 @@ class SavedDataset(ColumnSource):
     def _table(self) -> Any:
         from datasets import DatasetDict, load_from_disk
 
+        folder = Path(self.path).expanduser()
+        if not any((folder / name).is_file() for name in _OWN_FILES):
+            held = ", ".join(str(path.relative_to(folder)) for path in files_below(folder)[:5])
+            raise DataError(
+                f"{self.path}: not a folder that save_to_disk wrote (no {' or '.join(_OWN_FILES)}); it holds: {held}; "
+                "a snapshot of a hub is read by the kind of its files, like {kind: parquet, path: FOLDER}"
+            )
         try:
             loaded = load_from_disk(str(Path(self.path).expanduser()))
         except Exception as error:  # the library raises many kinds for a foreign folder

@@ -23,6 +23,8 @@ class Fasta(SourceBase):
 
     folds_case: ClassVar[bool] = True
 
+    endings: ClassVar[tuple[str, ...]] = (".fa", ".fasta", ".fna", ".fas", ".ffn", ".frn")
+
     kind: Literal["fasta"] = "fasta"
     min_gap: int = Field(default=1, ge=1)
     """Length of a run of N that cuts a record; a shorter one stays in the text, as unknown tokens."""

@@ -3,21 +3,23 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from instar.core.errors import DataError
 from instar.data.document import Document
-from instar.data.files import Faults, lines
-from instar.data.source.base import ColumnSource
+from instar.data.files import lines
+from instar.data.source.base import ColumnSource, Reading
 
 
 class JsonLines(ColumnSource):
     """One JSON object a line, plain, gzip or Zstandard; blank lines are passed over."""
 
+    endings: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
+
     kind: Literal["jsonl"] = "jsonl"
 
     def documents(self) -> Iterator[Document]:
-        faults = Faults()
+        reading = Reading(self)
         for path in self.files():
             is_first = True
             for number, line in lines(path):
@@ -30,17 +32,20 @@ class JsonLines(ColumnSource):
                 try:
                     row = json.loads(line)
                     if not isinstance(row, dict):
-                        faults.add(f'{place}: wanted a JSON object like {{"{self.text}": "..."}}; got {line[:60]}')
+                        reading.faults.add(
+                            f'{place}: wanted a JSON object like {{"{self.text}": "..."}}; got {line[:60]}'
+                        )
                         continue
-                    document = self.document(row, path, number)
                 except RecursionError:
-                    faults.add(f"{place}: nested too deeply")
+                    reading.faults.add(f"{place}: nested too deeply")
                     continue
                 except ValueError as error:
-                    faults.add(f"{place}: {error}")
+                    reading.faults.add(f"{place}: {error}")
                     continue
-                yield document
-        faults.check()
+                document = reading.document(row, path, number)
+                if document is not None:
+                    yield document
+        reading.finish()
 
 
 def _refuse_one_value(path: Path, number: int, line: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from instar.core.errors import DataError
 from instar.data.document import Document
-from instar.data.files import Faults, refuse_pointer
-from instar.data.source.base import ColumnSource
+from instar.data.files import refuse_pointer
+from instar.data.source.base import ColumnSource, Reading
 
 _FEATURES = b"huggingface"
 """Key of the schema's metadata under which the `datasets` library describes the columns, as JSON."""
@@ -40,13 +40,13 @@ class Parquet(ColumnSource):
         return next(iter(found))
 
     def documents(self) -> Iterator[Document]:
-        faults = Faults()
+        reading = Reading(self)
         names = self.declared_classes()
         for path in self.files():
-            yield from self._rows(path, names, faults)
-        faults.check()
+            yield from self._rows(path, names, reading)
+        reading.finish()
 
-    def _rows(self, path: Path, names: tuple[str, ...] | None, faults: Faults) -> Iterator[Document]:
+    def _rows(self, path: Path, names: tuple[str, ...] | None, reading: Reading) -> Iterator[Document]:
         with _opened(path) as table:
             self.check_columns(path, table.schema_arrow.names)
             for column in (self.text, self.completion):
@@ -56,14 +56,11 @@ class Parquet(ColumnSource):
             for batch in table.iter_batches(batch_size=4096, columns=self.wanted()):
                 for row in batch.to_pylist():
                     number += 1
-                    try:
-                        document = self.document(row, path, number, names)
-                    except ValueError as error:
-                        faults.add(f"{path}:{number}: {error}")
-                        continue
-                    yield document
+                    document = reading.document(row, path, number, names)
+                    if document is not None:
+                        yield document
             if not number:
-                faults.add(f"{path}: the table has no rows")
+                reading.faults.add(f"{path}: the table has no rows")
 
 
 @contextmanager

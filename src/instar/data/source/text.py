@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,8 @@ MAX_DOCUMENT = 1 << 30
 
 class Text(SourceBase):
     """UTF-8 text, plain, gzip or Zstandard."""
+
+    endings: ClassVar[tuple[str, ...]] = (".txt", ".text")
 
     kind: Literal["text"] = "text"
     separation: Literal["blank_line", "line", "file"] = Field(default="blank_line", alias="documents")

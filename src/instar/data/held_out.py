@@ -1,0 +1,68 @@
+"""Splits that are rows or files of the training data: written shortly in a run file, and separate sources from then on."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from instar.config.base import KeyFaults
+from instar.data.source import ColumnSource
+
+_SPLITS = ("eval", "test")
+
+
+def separate(data: dict[str, Any]) -> dict[str, Any]:
+    """A data section as parsed, with `{column, value}` and `{path}` made sources of their own like `train`.
+
+    Rows that they have are left out of `train` (unless its own `rows` choose by that column), and so are files.
+    """
+    train = data.get("train")
+    if not isinstance(train, dict):
+        return data
+    found = dict(data)
+    for name in _SPLITS:
+        split = data.get(name)
+        if not isinstance(split, dict) or "kind" in split:
+            continue
+        if set(split) == {"column", "value"}:
+            found[name] = {**train, "rows": split}
+            found["train"] = _without_rows(name, found["train"], split)
+        elif set(split) == {"path"}:
+            found[name] = {**train, "path": split["path"]}
+            found["train"] = {
+                **found["train"],
+                "left_out": [*found["train"].get("left_out", []), *_list(split["path"])],
+            }
+    return found
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _without_rows(name: str, train: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:
+    chosen, held = train.get("rows"), train.get("rows_left_out")
+    if isinstance(chosen, dict) and chosen.get("column") == split["column"]:
+        return train
+    values = _list(split["value"])
+    if isinstance(held, dict):
+        if held.get("column") != split["column"]:
+            raise KeyFaults(
+                [
+                    f"{name}.column: eval and test are to be rows by one column, '{held.get('column')}'; got '{split['column']}'"
+                ]
+            )
+        values = [*_list(held.get("value")), *values]
+    return {**train, "rows_left_out": {"column": split["column"], "value": values}}
+
+
+def shared_rows(splits: Mapping[str, Any]) -> Iterator[str]:
+    """A fault for each two splits that would read the same rows."""
+    named = [
+        (name, split) for name, split in splits.items() if isinstance(split, ColumnSource) and split.rows is not None
+    ]
+    for number, (name, split) in enumerate(named):
+        for other, earlier in named[:number]:
+            if split.rows is None or earlier.rows is None or split.path != earlier.path:
+                continue
+            both = split.rows.texts & earlier.rows.texts if split.rows.column == earlier.rows.column else set()
+            if both:
+                yield f"{name}: has rows of '{', '.join(sorted(both))}' in column '{split.rows.column}', as {other} has"
