@@ -38,17 +38,14 @@ def freeze(model: Any, optimizer: Any, step: int) -> None:
 def add_to_optimizer(model: Any, optimizer: Any, step: int) -> None:
     if step == 2:
         model.first.requires_grad_(True)
-        getattr(optimizer, "optimizer", optimizer).add_param_group(
-            {"params": list(model.first.parameters()), "lr": 0.01}
-        )
+        optimizer.param_groups[0]["params"] += list(model.first.parameters())
 
 
 def take_from_optimizer(model: Any, optimizer: Any, step: int) -> None:
     if step == 2:
+        taken = {id(parameter) for parameter in model.first.parameters()}
         for group in optimizer.param_groups:
-            group["params"] = [
-                one for one in group["params"] if not any(one is mine for mine in model.first.parameters())
-            ]
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in taken]
 
 
 def replace_layer(model: Any, optimizer: Any, step: int) -> None:
