@@ -114,7 +114,7 @@ def test_a_hub_snapshot_is_read_through_its_links(tmp_path: Path) -> None:
         pyarrow.parquet.write_table(pa.table({"text": [name]}), hub / "blobs" / str(number))
         (snapshot / "data" / f"{name}.parquet").symlink_to(hub / "blobs" / str(number))
     assert texts(Parquet(path=str(snapshot))) == ["train-00000-of-00002", "train-00001-of-00002"]
-    with pytest.raises(InputMissingError, match="is a cache of a hub; name one of its snapshots: .*/snapshots/abc"):
+    with pytest.raises(InputMissingError, match=r"is a cache of a hub; name one of its snapshots: .*/snapshots/abc"):
         texts(Parquet(path=str(hub)))
     with pytest.raises(DataError, match=r"not a folder that save_to_disk wrote.*kind: parquet"):
         texts(SavedDataset(path=str(snapshot)))

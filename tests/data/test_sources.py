@@ -67,12 +67,13 @@ def test_embedded_names_stay_in_the_package(name: str) -> None:
 
 def test_missing_files_are_told_together(tmp_path: Path) -> None:
     write(tmp_path / "train.txt", "x")
-    names = [str(tmp_path / "trian.txt"), str(tmp_path / "*.gz"), str(tmp_path)]
+    names = [str(tmp_path / "trian.txt"), str(tmp_path / "*.gz"), str(tmp_path / "folder")]
+    (tmp_path / "folder").mkdir()
     with pytest.raises(InputMissingError) as caught:
         Text(path=names).files()
     assert "did you mean 'train.txt'" in str(caught.value)
     assert "no file matches" in str(caught.value)
-    assert "this is a folder" in str(caught.value)
+    assert "this folder has no file that ends in .txt" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Splits that are rows or files of the training data: written shortly in a run file, and separate sources from then on."""
+"""Splits that are rows or files of the training data: short forms in a run file, sources of their own from then on."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -45,20 +45,15 @@ def _without_rows(name: str, train: dict[str, Any], split: dict[str, Any]) -> di
     values = _list(split["value"])
     if isinstance(held, dict):
         if held.get("column") != split["column"]:
-            raise KeyFaults(
-                [
-                    f"{name}.column: eval and test are to be rows by one column, '{held.get('column')}'; got '{split['column']}'"
-                ]
-            )
+            told = f"eval and test are to be rows by one column, '{held.get('column')}'; got '{split['column']}'"
+            raise KeyFaults([f"{name}.column: {told}"])
         values = [*_list(held.get("value")), *values]
     return {**train, "rows_left_out": {"column": split["column"], "value": values}}
 
 
 def shared_rows(splits: Mapping[str, Any]) -> Iterator[str]:
     """A fault for each two splits that would read the same rows."""
-    named = [
-        (name, split) for name, split in splits.items() if isinstance(split, ColumnSource) and split.rows is not None
-    ]
+    named = [(name, split) for name, split in splits.items() if isinstance(split, ColumnSource) and split.rows]
     for number, (name, split) in enumerate(named):
         for other, earlier in named[:number]:
             if split.rows is None or earlier.rows is None or split.path != earlier.path:

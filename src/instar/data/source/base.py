@@ -45,10 +45,8 @@ class SourceBase(Config):
 
     def files(self) -> list[Path]:
         """The files, in the order they are read; InputMissingError names each that is not there."""
-        held = (
-            frozenset(path.resolve() for path in resolve(self.left_out, self.endings)) if self.left_out else frozenset()
-        )
-        return resolve(self.path, self.endings, held)
+        left_out = resolve(self.left_out, self.endings) if self.left_out else []
+        return resolve(self.path, self.endings, {path.resolve() for path in left_out})
 
     @abstractmethod
     def documents(self) -> Iterator[Document]:
