@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from transformers import BertConfig, BertForSequenceClassification
 from transformers import TrainingArguments as TheirArguments
 
 from instar import Trainer, TrainerCallback, TrainingArguments
@@ -78,12 +78,6 @@ def test_refused(case: str, tmp_path: Path) -> None:
         Trainer(
             args=arguments(tmp_path, **{name: value for name, value in options.items() if name not in own}), **given
         )
-
-
-def test_a_model_without_a_head(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\(BertModel\) cannot be used as is for training"):
-        Trainer(BertModel(tiny()), arguments(tmp_path))
-    Trainer(BertModel(tiny()), arguments(tmp_path), compute_loss_func=lambda *_, **__: None)
 
 
 def test_a_quantised_model_without_adapters(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from instar.api.callbacks import (
     is_exportable,
     progress_callback,
 )
-from instar.api.learning import Learning
 from instar.api.memory import TrainerMemoryTracker
 from instar.api.outputs import enable_full_determinism, has_length, set_seed
 from instar.api.smoothing import LabelSmoother
@@ -116,8 +115,7 @@ class Construction(TrainerParts):
                 f"model: wanted a torch.nn.Module; got the text {model!r}; load it first, like "
                 f"AutoModelForSequenceClassification.from_pretrained({model!r})"
             )
-        own_loss = self.compute_loss_func is not None or not traits.is_own(self, Learning, "compute_loss")
-        traits.refuse_untrainable(model, needs_loss=not own_loss)
+        traits.refuse_untrained_quantised(model)
         self.is_model_parallel = _is_spread(model, self.args.device)
         asked = self.args.place_model_on_device
         is_cast_later = self.args.fp16_full_eval or self.args.bf16_full_eval

@@ -16,6 +16,7 @@ from instar.api.callbacks import TrainerState
 from instar.api.counting import Counting
 from instar.api.fast_path import FastPath
 from instar.api.flow import Flow
+from instar.api.learning import Learning
 from instar.api.optimizing import Optimizing
 from instar.api.outputs import TrainOutput, enable_full_determinism, has_length, set_seed, speed_metrics
 from instar.api.steps import FaceState, MicroBatchSteps, Plan
@@ -54,6 +55,7 @@ class Training(Counting):
             if self.place_model_on_device:
                 self._move_model_to_device(self.model, args.device)
             self.model_wrapped = self.model
+        self._refuse_without_loss()
         with preparing.prepared(self):
             checkpoint = self._find_checkpoint(resume_from_checkpoint)
             if checkpoint is not None:
@@ -97,6 +99,13 @@ class Training(Counting):
         return self._finalize_training(trial, samples)
 
     # ---- before ----
+
+    def _refuse_without_loss(self) -> None:
+        """ValueError where nothing can give a loss: neither the model nor anything that users brought."""
+        if self.compute_loss_func is None and all(
+            traits.is_own(self, Learning, name) for name in ("compute_loss", "training_step")
+        ):
+            traits.refuse_headless(self.model)
 
     def set_initial_training_values(
         self, args: TrainingArguments, dataloader: Any

@@ -78,19 +78,27 @@ def is_causal(model: Any) -> bool:
     return type(base_of(model)).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
 
 
-def refuse_untrainable(model: Any, *, needs_loss: bool) -> None:
-    """ValueError for a model without a head, and for a quantised one that has no adapters."""
-    name = type(model).__name__
-    if needs_loss and type(model).__module__.startswith("transformers.models."):
-        from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+def refuse_headless(model: Any) -> None:
+    """ValueError for a stock model of Transformers that gives hidden states alone, whatever it is given."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-        headless = {one for names in MODEL_MAPPING_NAMES.values() for one in ([names] if type(names) is str else names)}
-        if name in headless and not label_names_of(model) and not can_return_loss(model):
-            raise ValueError(
-                f"The model you have picked ({name}) cannot be used as is for training: it only computes hidden "
-                "states and does not accept any labels. Choose a model with a head for your task, one of "
-                "AutoModelForXxx, or give a compute_loss_func"
-            )
+    kind = type(model)
+    headless = {one for names in MODEL_MAPPING_NAMES.values() for one in ([names] if type(names) is str else names)}
+    is_stock = getattr(transformers, kind.__name__, None) is kind and "forward" not in vars(model)
+    if not is_stock or kind.__name__ not in headless:
+        return
+    if label_names_of(model) or "return_loss" in signature(kind.forward).parameters:
+        return
+    raise ValueError(
+        f"The model you have picked ({kind.__name__}) cannot be used as is for training: it only computes hidden "
+        "states and does not accept any labels. Choose a model with a head for your task, one of AutoModelForXxx, or "
+        "give a compute_loss_func"
+    )
+
+
+def refuse_untrained_quantised(model: Any) -> None:
+    """ValueError for a quantised model that has no adapters."""
     if getattr(model, "is_quantized", False):
         from transformers.trainer_utils import validate_quantization_for_training
 
