@@ -14,6 +14,7 @@ from instar.config.load import load
 from instar.data import Batch
 from instar.data.stream import Stream
 from instar.data.tokenizer import Tokenizer
+from instar.run.baseline import Row, baseline, described
 from instar.run.begin import go_on_from_past
 from instar.run.build import make_network, make_state
 from instar.run.capped import capped
@@ -76,6 +77,7 @@ def check(run_file: Path, overrides: Sequence[str] = (), *, picture: Path | None
         "summary": list(summary(checked.corpus, checked.splits, allow_unknown=config.data.allow_unknown_tokens)),
         "tokens": checked.corpus.train.report,
         "unknown": checked.corpus.train.token_count.facts(),
+        "baseline": _baseline(checked),
         "capped": list(capped(config, checked.splits.train, checked.state.totals)),
         "steps": round(steps),
         "epochs": round(checked.state.totals["epochs"], 3),
@@ -109,6 +111,12 @@ def _put_together(config: RunConfig) -> Checked:
         runtime=runtime,
         begins=tuple(told),
     )
+
+
+def _baseline(checked: Checked) -> list[Row]:
+    """What counting scores on the evaluation samples; nothing where there are none."""
+    held_out = checked.splits.evaluation
+    return [] if held_out is None else baseline(checked.config, checked.state.task, checked.splits.train, held_out)
 
 
 def _samples(checked: Checked, first: Batch) -> Iterator[dict[str, Any]]:
@@ -181,6 +189,8 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
         f"{found['parameters']:,} parameters; {found['steps']:,} steps of about {found['tokens_per_step']:,} tokens "
         f"({found['epochs']} epochs) on {found['device']}"
     )
+    if found["baseline"]:
+        yield f"baseline on eval: {described(found['baseline'])}"
     yield "learning rate:"
     yield from found["rates"]
     yield from found["capped"]

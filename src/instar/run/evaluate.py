@@ -9,9 +9,11 @@ from instar.checkpoint.values import read_json
 from instar.core.errors import DataError, InputMissingError, UsageError
 from instar.data.cache import TokenCache, build_cache
 from instar.data.config import Split
+from instar.data.fingerprint import cache_fingerprint
 from instar.data.samples import Samples
 from instar.data.source import Source
 from instar.inference.evaluate import Evaluator
+from instar.run.baseline import baseline, best_of, described
 from instar.run.corpus import cut_of, known_labels, must_be_known
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
@@ -42,7 +44,25 @@ def evaluate(
     )
     scores = evaluator.scores(samples.batches(saved.config.train.micro_tokens or EVALUATION_TOKENS))
     told = samples.cache.token_count.facts() | ({} if warning is None else {"warning": warning})
-    return {"checkpoint": str(checkpoint), "split": split, **scores, **told}
+    train = _trained_on(saved)
+    rows = [] if train is None else baseline(saved.config, saved.task, train, samples)
+    beside = best_of(rows) | ({"baseline": described(rows)} if rows else {})
+    return {"checkpoint": str(checkpoint), "split": split, **scores, **beside, **told}
+
+
+def _trained_on(saved: Saved) -> Samples | None:
+    """The part of data.train that the run trained on; None where it has changed, or is not at hand as tokens."""
+    data = saved.config.data
+    known = known_labels(saved.config)
+    try:
+        fingerprint = cache_fingerprint(data.train, saved.tokenizer, known, data.cache_folder())
+    except InputMissingError:
+        return None
+    is_built = (data.cache_folder() / fingerprint[:24]).is_dir()
+    if not is_built or fingerprint != read_json(saved.folder / STATE)["data_fingerprint"]:
+        return None
+    samples = _samples(saved, _cached(saved, data.train, known))
+    return samples.split(data.eval.fraction, data.eval.seed)[0] if isinstance(data.eval, Split) else samples
 
 
 def _given(saved: Saved, path: Path) -> Samples:

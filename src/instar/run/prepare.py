@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from instar.inference.preview import Preview
 from instar.model.config import FromFolder
 from instar.model.speed import use_fast_cpu
 from instar.objective import Figure, Objective
+from instar.run.baseline import baseline, best_of, described
 from instar.run.begin import go_on_from_past
 from instar.run.build import make_network, make_state, train_used_rows_only
 from instar.run.capped import capped
@@ -87,10 +88,25 @@ def prepare(
     known = summary(corpus, splits, allow_unknown=config.data.allow_unknown_tokens)
     for line in (*known, *capped(config, splits.train, state.totals)):
         tell(line)
+    rows = (
+        []
+        if splits.evaluation is None or not runtime.is_main
+        else baseline(config, task, splits.train, splits.evaluation)
+    )
+    if rows:
+        tell(f"baseline: {described(rows)}")
     learns = learning(config, folder, corpus, splits.train, state=state, runtime=runtime, tell=tell)
     log = make_log(config, folder, corpus, state, runtime)
     parts = Parts(
-        config=config, folder=folder, corpus=corpus, splits=splits, state=state, runtime=runtime, learns=learns, log=log
+        config=config,
+        folder=folder,
+        corpus=corpus,
+        splits=splits,
+        state=state,
+        runtime=runtime,
+        learns=learns,
+        log=log,
+        baseline=best_of(rows),
     )
     callbacks = parts.callbacks(console, extra)
     if splits.evaluation is None and config.train.eval_every is not None:
@@ -154,6 +170,8 @@ class Parts:
     runtime: Runtime
     learns: Learning
     log: Log
+    baseline: Mapping[str, float]
+    """What counting scores on the evaluation samples, by the name that it has beside the network's scores."""
 
     def callbacks(self, console: Console, extra: Sequence[Callback]) -> Callbacks:
         """The run's callbacks in the order that events reach them."""
@@ -235,7 +253,7 @@ class Parts:
         )
         size = self.config.train.micro_tokens or EVALUATION_TOKENS
         batches = evaluation.batches(size, rank=runtime.data_rank, shares=runtime.data_size)
-        return {"split": "eval", **evaluator.scores(batches)}
+        return {"split": "eval", **evaluator.scores(batches), **self.baseline}
 
     def _preview(self) -> Callable[[], Any]:
         preview = Preview(

@@ -127,6 +127,12 @@ def _start(folder: RunFolder, resume: str, runtime: Runtime, console: Console) -
     return path
 
 
+_SUMMED_UP = (
+    *("loss", "perplexity", "masked_accuracy", "accuracy", "f1", "matthews", "spearman"),
+    *("baseline_loss", "baseline_accuracy"),
+)
+
+
 def _leave_if_asked(run: Run, folder: RunFolder) -> None:
     if run.state.is_spent():
         return  # asked in the last step: the run is done
@@ -150,7 +156,7 @@ def _summary(run: Run, folder: RunFolder) -> dict[str, Any]:
     summary["stopped"] = run.state.stop_reason or "budget spent"
     last = {record["split"]: record for record in read_lines(folder.metrics)}
     for split, record in last.items():
-        for name in ("loss", "perplexity", "masked_accuracy", "accuracy", "f1", "matthews", "spearman"):
+        for name in _SUMMED_UP:
             if record.get(name) is not None:
                 summary[f"{split}_{name}"] = record[name]
     return summary
