@@ -84,6 +84,16 @@ def test_training_accuracy_of_masked_tokens_shares_its_figure(tmp_path: Path) ->
     assert run.series("accuracy", "test").values == (0.75,)
 
 
+def test_a_baseline_is_a_line_in_the_figure_of_its_score(tmp_path: Path) -> None:
+    lines = [{"step": step, "split": "eval", "loss": 2 - step / 10, "baseline_loss": 1.294} for step in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    written = build_report(tmp_path)
+    assert {path.stem for path in written.figures} == {"loss"}
+    rows = (tmp_path / "figures" / "loss.csv").read_text().splitlines()
+    assert rows[-3:] == ["baseline,1,1.294", "baseline,2,1.294", "baseline,3,1.294"]
+    assert "baseline 1.294" in written.page.read_text()
+
+
 def test_a_torn_line_is_left_out_and_others_are_counted(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(
         b'{"step": 1, "loss": 2.5}\n\xff\xfe\n[1, 2]\n{"loss": 1}\n{"step": -4}\n{"step": true}\n'

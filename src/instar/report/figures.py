@@ -16,6 +16,8 @@ MAX_FIGURES = 24
 
 _PLACES = frozenset({"step", "samples", "tokens", "seconds", "count", "epoch"})
 _FIRST = ("loss", "masked_accuracy", "accuracy", "f1", "matthews", "spearman", "perplexity", "bits_per_character")
+_BASELINE = "baseline_"
+"""Begins the name of what counting scores: a line in the figure of that score."""
 _LAST = ("lr", "tokens_per_second", "grad_norm")
 _SHARE = CurveStyle("share right (0 to 1)", is_share=True)
 _STYLES = {
@@ -82,7 +84,8 @@ def _is_curve(run: RunRecord, key: str) -> bool:
 
 def plan_figures(run: RunRecord) -> tuple[list[FigurePlan], int]:
     """The figures of a run in reading order, and how many more it would have."""
-    keys = [key for key in run.measured() if key not in _PLACES and _is_curve(run, key)]
+    scores = [key for key in run.measured() if not key.startswith(_BASELINE)]
+    keys = [key for key in scores if key not in _PLACES and _is_curve(run, key)]
     first = [key for key in _FIRST if key in keys]
     last = [key for key in _LAST if key in keys]
     others = sorted(set(keys) - set(first) - set(last))
@@ -116,6 +119,7 @@ def confusion_plan(run: RunRecord) -> FigurePlan | None:
 
 def _curve_plan(run: RunRecord, key: str, used: set[str]) -> FigurePlan:
     lines = {split: run.series(key, split) for split in run.splits()}
+    lines["baseline"] = run.series(_BASELINE + key, "eval")
     lines = {split: series for split, series in lines.items() if series.steps}
     title = title_of(key)
     style = _STYLES[key][1] if key in _STYLES else CurveStyle(key.replace("_", " "))

@@ -39,6 +39,9 @@ def _score(run: RunRecord, key: str) -> Tile | None:
     where = f"{split}, step {series.steps[-1]:,}"
     is_best = series.values[best] == series.values[-1]
     note = where if is_best else f"{where}; best {_number(series.values[best], key)} at {series.steps[best]:,}"
+    counted = run.series(f"baseline_{key}", split).finite().values
+    if counted:
+        note += f"; baseline {_number(counted[-1], key)}"
     return Tile(title_of(key), _number(series.values[-1], key), note)
 
 
