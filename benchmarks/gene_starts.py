@@ -68,38 +68,44 @@ def starts_of(path: Path) -> list[Start]:
     )
 
 
-def window(genome: dict[str, str], start: Start, length: int, upstream: int) -> tuple[int, str]:
-    """Where the window of a start begins on the plus strand, and its bases as its gene reads them."""
-    first = start.place + 1 - (length - upstream) if start.is_minus else start.place - upstream
-    bases = genome[start.sequence][max(0, first) : first + length]
-    return first, reverse_complement(bases) if start.is_minus else bases
+class Cut(NamedTuple):
+    """How windows lie."""
+
+    length: int
+    upstream: int
+    """Bases before the start."""
+    shift: int
+    """How much further to either side a window may be, drawn for each start."""
+    seed: int
 
 
-def rows_of(
-    genome: dict[str, str], starts: list[Start], length: int, upstream: int, seed: int
-) -> Iterator[tuple[str, str, str]]:
-    """(part, bases, label): all windows around starts, and as many elsewhere."""
-    rng = np.random.default_rng(seed)
+def windows_of(genome: dict[str, str], starts: list[Start], cut: Cut) -> Iterator[tuple[str, str, str]]:
+    """(part, bases, label): a window around each start, and one elsewhere in the same part."""
+    rng = np.random.default_rng(cut.seed)
+    firsts = []
+    for start in starts:
+        upstream = cut.upstream + int(rng.integers(-cut.shift, cut.shift + 1))
+        firsts.append(start.place + 1 - (cut.length - upstream) if start.is_minus else start.place - upstream)
     taken = {name: np.zeros(len(bases), dtype=np.bool_) for name, bases in genome.items()}
-    for start in starts:
-        first, _ = window(genome, start, length, upstream)
-        taken[start.sequence][max(0, first) : first + length] = True
-    for start in starts:
-        first, bases = window(genome, start, length, upstream)
-        part = part_of(first, length)
-        if part is None or not is_whole(bases, length):
+    for start, first in zip(starts, firsts, strict=True):
+        taken[start.sequence][max(0, first) : first + cut.length] = True
+    for start, first in zip(starts, firsts, strict=True):
+        bases, part = genome[start.sequence], part_of(first, cut.length)
+        if part is None or not is_whole(bases, first, cut.length):
             continue
-        yield part, bases, "start"
+        yield part, read(bases, first, cut.length, is_minus=start.is_minus), "start"
         while True:
-            name, other = start.sequence, int(rng.integers(0, len(genome[start.sequence]) - length))
-            drawn = genome[name][other : other + length]
-            if (
-                part_of(other, length) == part
-                and is_whole(drawn, length)
-                and not taken[name][other : other + length].any()
-            ):
+            other = int(rng.integers(0, len(bases) - cut.length))
+            is_free = not taken[start.sequence][other : other + cut.length].any()
+            if is_free and part_of(other, cut.length) == part and is_whole(bases, other, cut.length):
                 break
-        yield part, reverse_complement(drawn) if rng.random() < 0.5 else drawn, "elsewhere"
+        yield part, read(bases, other, cut.length, is_minus=rng.random() < 0.5), "elsewhere"
+
+
+def read(bases: str, first: int, length: int, *, is_minus: bool) -> str:
+    """A window as its strand has it."""
+    window = bases[first : first + length]
+    return reverse_complement(window) if is_minus else window
 
 
 def part_of(first: int, length: int) -> str | None:
@@ -108,9 +114,9 @@ def part_of(first: int, length: int) -> str | None:
     return PARTS[stretch % len(PARTS)] if (first + length - 1) // STRETCH == stretch else None
 
 
-def is_whole(bases: str, length: int) -> bool:
-    """Whether a window has all of its bases."""
-    return len(bases) == length and not set(bases) - set("ACGT")
+def is_whole(bases: str, first: int, length: int) -> bool:
+    """Whether a window lies on the sequence and all of its bases are known."""
+    return 0 <= first <= len(bases) - length and not set(bases[first : first + length]) - set("ACGT")
 
 
 def main() -> None:
@@ -121,13 +127,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--length", type=int, default=300, help="bases of a window")
     parser.add_argument("--upstream", type=int, default=150, help="of them before the start")
-    parser.add_argument("--seed", type=int, default=0, help="of the windows elsewhere")
+    parser.add_argument("--shift", type=int, default=0, help="bases that a window may lie further to either side")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     given = parser.parse_args()
     genome = genome_of(given.genome)
     starts = [start for start in starts_of(given.annotation) if start.sequence in genome]
     if not starts:
         parser.error(f"{given.annotation}: no CDS on a sequence of {given.genome}")
-    rows = list(rows_of(genome, starts, given.length, given.upstream, given.seed))
+    rows = list(windows_of(genome, starts, Cut(given.length, given.upstream, given.shift, given.seed)))
     given.folder.mkdir(parents=True, exist_ok=True)
     for part in sorted(set(PARTS)):
         lines = [f"{bases}\t{label}\n" for where, bases, label in rows if where == part]

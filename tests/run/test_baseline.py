@@ -27,7 +27,7 @@ KEYS = dict.fromkeys(TASKS, "baseline_loss") | {"classify": "baseline_accuracy"}
 @pytest.mark.parametrize("task", TASKS)
 def test_check_training_and_evaluate_say_the_same_baseline(trained: Trained, task: str) -> None:
     workshop, summary = trained(task)
-    found = check(workshop.run_file(task))
+    found = check(workshop.run_file(task), [f"data.cache={workshop.folder / 'cache'}"])
     (value,) = best_of(found["baseline"]).values()
     logged = [line for line in read_lines(workshop.folder / task / "metrics.jsonl") if line["split"] == "eval"]
     assert [line[KEYS[task]] for line in logged] == [value, value]
@@ -100,3 +100,16 @@ def test_neighbors_on_the_left_tell_a_causal_model_what_repeats(tmp_path: Path) 
     unigram, left = baseline(config, task, splits.train, splits.evaluation)
     assert left["name"] == "6 on the left"
     assert left["loss"] < 0.5 < unigram["loss"]
+
+
+def test_the_best_checkpoint_is_kept_and_named_at_the_end(workshop: Workshop) -> None:
+    options = ("train.budget=40 steps", "train.eval_every=2 steps", "train.keep_last=1", "train.best_metric=accuracy")
+    stopping = "train.early_stopping={metric: accuracy, patience: 2}"
+    summary = workshop.train("classify", (*options, stopping))
+    lines = read_lines(workshop.folder / "classify" / "metrics.jsonl")
+    scores = {line["step"]: line["accuracy"] for line in lines if line["split"] == "eval"}
+    best = max(scores, key=lambda step: (scores[step], -step))
+    assert summary["best_checkpoint"] == str(workshop.folder / "classify" / f"checkpoint-{best}")
+    assert summary["best_score"] == scores[best] == evaluate(Path(summary["best_checkpoint"]))["accuracy"]
+    assert summary["stopped"] == "no gain in accuracy for 2 evaluations"
+    assert max(scores) == best + 4 < 40

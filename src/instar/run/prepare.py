@@ -65,6 +65,12 @@ class Run:
         """Train until the budget is spent or somebody asks to stop."""
         fit(self.state, self.steps, self.callbacks, self.runtime, self.limits)
 
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """The step whose evaluation was the best so far, and its score; None before the first evaluation."""
+        saving = next((one for one in self.callbacks.all if isinstance(one, Checkpoint)), None)
+        return None if saving is None or saving.best_step is None else (saving.best_step, saving.best)
+
 
 def prepare(
     config: RunConfig,

@@ -153,6 +153,8 @@ def _summary(run: Run, folder: RunFolder) -> dict[str, Any]:
         "checkpoint": str(checkpoints[-1][1]),
         **vars(run.state.counters),
     }
+    if run.best is not None and (best := folder.checkpoint(run.best[0])).is_dir():
+        summary |= {"best_checkpoint": str(best), "best_score": run.best[1]}
     summary["stopped"] = run.state.stop_reason or "budget spent"
     last = {record["split"]: record for record in read_lines(folder.metrics)}
     for split, record in last.items():
