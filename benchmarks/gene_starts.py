@@ -135,6 +135,7 @@ def main() -> None:
     if not starts:
         parser.error(f"{given.annotation}: no CDS on a sequence of {given.genome}")
     rows = list(windows_of(genome, starts, Cut(given.length, given.upstream, given.shift, given.seed)))
+    rows = [rows[number] for number in np.random.default_rng(given.seed).permutation(len(rows))]
     given.folder.mkdir(parents=True, exist_ok=True)
     for part in sorted(set(PARTS)):
         lines = [f"{bases}\t{label}\n" for where, bases, label in rows if where == part]
