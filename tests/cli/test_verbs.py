@@ -61,6 +61,7 @@ def test_doctor_looks_at_everything(capsys, tmp_path):
         "versions",
         "device",
         "threads",
+        "products",
         "memory",
         "disk",
         "writing",
@@ -82,11 +83,13 @@ def test_doctor_advises(monkeypatch, tmp_path):
     speeds = {1: 100.0, 4: 20.0}
     monkeypatch.setattr("torch.get_num_threads", lambda: 4)
     monkeypatch.setattr(doctor_room, "_matmul_speed", speeds.__getitem__)
+    monkeypatch.setattr("instar.model.products.depend_on_alignment", lambda: True)
     monkeypatch.setattr(doctor_room, "find_spec", lambda name: None)
     usage = shutil.disk_usage(tmp_path)._replace(free=1 << 20)
     monkeypatch.setattr(doctor_room.shutil, "disk_usage", lambda folder: usage)
     found = {finding.name: finding for finding in doctor_room.doctor(tmp_path)}
     assert (found["threads"].status, "OMP_NUM_THREADS=1" in found["threads"].fix) == ("WARN", True)
+    assert (found["products"].status, "export MKL_CBWR=AUTO,STRICT" in found["products"].fix) == ("WARN", True)
     assert (found["optional"].status, "pip install" in found["optional"].fix) == ("WARN", True)
     assert found["disk"].status == "FAIL"
 

@@ -24,6 +24,7 @@ from instar.api.outputs import (
     takes_argument,
 )
 from instar.api.targets import count_targets
+from instar.model.memory import own_memory
 from instar.optim.modes import eval_mode, judged_weights
 
 _log = logging.getLogger(__name__)
@@ -187,6 +188,8 @@ class Evaluating(TrainerParts):
         """The model in evaluation mode and precision; every module's mode, weight and optimizer is put back after."""
         model = self._wrap_model(self.model, training=False, dataloader=dataloader)
         modules = list(model.modules()) if isinstance(model, nn.Module) else []
+        if isinstance(model, nn.Module):
+            own_memory(model)
         trained = [module for module in modules if module.training]
         if hasattr(model, "eval"):
             model.eval()

@@ -6,11 +6,15 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from instar.api import traits
+from instar.core.products import SETTING, VALUE
+from instar.model.memory import own_memory
+from instar.model.products import depend_on_alignment
 from instar.model.specialize import Changes
 from instar.model.speed import fast_cpu
 
@@ -26,10 +30,13 @@ def prepared(trainer: Any) -> Iterator[None]:
     args, model = trainer.args, trainer.model
     with ExitStack() as after:
         after.callback(_leave_training, trainer)
+        own_memory(model)
         trainer._changes = Changes(model)
         after.callback(trainer._changes.undo)
         if args.fast_path and args.device.type == "cpu":
             after.enter_context(fast_cpu())
+        if args.device.type == "cpu" and depend_on_alignment():
+            _say_that_products_depend()
         casts = args.fp16_full_eval or args.bf16_full_eval
         if casts and not trainer.is_model_parallel:
             trainer._move_model_to_device(model, args.device)
@@ -67,6 +74,17 @@ def _change(trainer: Any, model: Any, after: ExitStack) -> None:
         from transformers.debug_utils import DebugUnderflowOverflow
 
         DebugUnderflowOverflow(model)
+
+
+@cache
+def _say_that_products_depend() -> None:
+    _log.warning(
+        "float32 products depend on memory alignment in this process, so that data in memory of other libraries can "
+        "change the last bits of a result; weights are kept aligned. For products that are the same at any alignment: "
+        "export %s=%s before Python starts",
+        SETTING,
+        VALUE,
+    )
 
 
 def _checkpoint_activations(model: Any, kwargs: dict[str, Any]) -> None:

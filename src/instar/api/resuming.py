@@ -15,6 +15,7 @@ from instar.api.checkpoints.weights import load_weights, weight_files
 from instar.checkpoint.tensors import read_tensors
 from instar.checkpoint.values import read_json
 from instar.core.errors import CheckpointError
+from instar.model.memory import own_memory
 
 _log = logging.getLogger(__name__)
 _COMPARED = ("logging_steps", "eval_steps", "save_steps")
@@ -83,7 +84,9 @@ class Resuming(TrainerParts):
         except ValueError as error:
             raise ValueError(f"Can't find a valid checkpoint at {folder}: {error}") from error
         _warn_of_version(folder)
-        self._issue_warnings_after_load(load_weights(self.model if model is None else model, folder))
+        model = self.model if model is None else model
+        self._issue_warnings_after_load(load_weights(model, folder))
+        own_memory(model)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Name the weights that only the model or only the checkpoint has."""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from instar.core.errors import InstarError
+from instar.core.products import ask_for_reproducible_products
 
 INTERNAL = 70
 DISK = 74
@@ -18,6 +19,7 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line and leave with its exit code; no traceback without `--debug`."""
+    ask_for_reproducible_products()
     if os.environ.get("NO_COLOR"):
         os.environ.pop("FORCE_COLOR", None)  # the libraries that draw would let it win
     given = list(sys.argv[1:] if arguments is None else arguments)

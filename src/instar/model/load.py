@@ -18,6 +18,7 @@ from instar.model.architecture import Vocabulary, set_dropout
 from instar.model.classes import model_class
 from instar.model.config import FromFolder
 from instar.model.initialise import initialise
+from instar.model.memory import own_memory
 from instar.model.network import LoadReport, Shape
 from instar.model.quiet import quiet
 from instar.model.resize import resize_by_token
@@ -114,6 +115,7 @@ def _crossed(model: Any, found: _Found, crossing: Crossing, tokenizer: Vocabular
     if crossing.rows_V is not None:
         model, tables = resize_by_token(model, crossing.rows_V, tokenizer, seed)
         resized = tables - found.fresh
+    own_memory(model)
     shapes: dict[str, tuple[Shape | None, Shape | None]] = {
         name: (None if name in found.fresh else before[name], tuple(parameter.shape))
         for name, parameter in model.named_parameters()

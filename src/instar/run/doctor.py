@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from instar.core.products import SETTING, VALUE
+
 NEEDED = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "pyarrow", "pydantic", "numpy")
 OPTIONAL = {"tensorboard": ("curves in TensorBoard", "pip install tensorboard")}
 GIGABYTE = 1 << 30
@@ -42,6 +44,7 @@ def doctor(folder: Path) -> Iterator[Finding]:
     yield _versions()
     yield _device()
     yield _threads()
+    yield _products()
     yield _memory()
     yield _free_disk(folder)
     yield _write_speed(folder)
@@ -86,6 +89,20 @@ def _threads() -> Finding:
     if many < one:
         return Finding("threads", "WARN", found, "more threads are slower here: export OMP_NUM_THREADS=1")
     return Finding("threads", "OK", found)
+
+
+def _products() -> Finding:
+    import torch
+
+    from instar.model.products import depend_on_alignment
+
+    setting = f"{SETTING}={os.environ.get(SETTING, 'unset')}"
+    if not torch.backends.mkl.is_available():
+        setting = "no MKL"
+    if depend_on_alignment():
+        found = f"float32 products depend on memory alignment ({setting})"
+        return Finding("products", "WARN", found, f"unset {SETTING}, or export {SETTING}={VALUE}")
+    return Finding("products", "OK", f"float32 products are the same at any memory alignment ({setting})")
 
 
 def _matmul_speed(threads: int) -> float:
