@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from instar.core.errors import DataError, InputMissingError, InstarError
 from instar.data import files
-from instar.data.source import Csv, Fasta, JsonLines, Parquet, SavedDataset, Source, SourceBase, Text
+from instar.data.source import Csv, Fasta, JsonLines, Mixture, Parquet, SavedDataset, Source, SourceBase, Text
 
 
 def texts(source: SourceBase) -> list[str]:
@@ -243,5 +243,7 @@ def test_any_bytes_are_read_or_refused_politely(
 
 def test_kinds_are_file_names() -> None:
     folder = Path(files.__file__).parent / "source"
-    kinds = {kind.model_fields["kind"].default for kind in (Text, JsonLines, Csv, Parquet, Fasta, SavedDataset)}
+    kinds = {
+        kind.model_fields["kind"].default for kind in (Text, JsonLines, Csv, Parquet, Fasta, SavedDataset, Mixture)
+    }
     assert kinds == {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}

@@ -7,6 +7,7 @@ others wait, and complete or absent at every moment. Letters: T tokens, N docume
 import os
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from instar.data.doubts import Doubts
 from instar.data.encode import Tokens, chunks, encode_all
 from instar.data.fingerprint import cache_fingerprint
 from instar.data.labels import LabelKind, LabelWriter
-from instar.data.source import SourceBase
+from instar.data.source import Mixture, SourceBase
 from instar.data.tokenizer import Tokenizer
 from instar.data.unknown import TokenCount, reads_u_as_t
 
@@ -58,6 +59,9 @@ class TokenCache:
             self.prompts: NDArray[np.int32] | None = columns.get("prompts")
             """(N,) tokens at the start of each document that are given; None: all are learnt."""
             self._name_numbers: NDArray[np.int32] | None = columns.get("names")
+            parts = facts.get("parts")
+            self.parts: tuple[int, ...] | None = None if parts is None else tuple(parts)
+            """Documents of each source of a mixture, which lie in this order; None: no mixture."""
             self.record_names: tuple[str, ...] = tuple(facts["record_names"])
             self.labels = self._labels(columns.get("labels"))
         except (KeyError, TypeError, ValueError) as error:
@@ -166,6 +170,7 @@ class _Build:
         has_prompts = getattr(source, "completion", None) is not None
         self._prompts = self._columns.column("prompts", "<i4") if has_prompts else None
         self._name_numbers: dict[str, int] = {}
+        self._parts: Counter[int] = Counter()
         self._seen: set[int] = set()
         self._histogram = np.zeros(64, dtype=np.int64)
         self._reads_u_as_t = reads_u_as_t(source, tokenizer)
@@ -183,7 +188,7 @@ class _Build:
                     progress(self._report["documents"], self._report["tokens"])
             if not self._report["documents"]:
                 lacks = "a label" if self._report["unlabelled_documents"] else "any text"
-                raise DataError(f"{self._source.path}: no document has {lacks}; nothing to learn from")
+                raise DataError(f"{self._source.files()[0]}: no document has {lacks}; nothing to learn from")
             label_names = self._labels.finish()
             self._columns.seal(
                 {
@@ -193,6 +198,7 @@ class _Build:
                     "label_kind": self._labels.kind or "none",
                     "label_names": label_names,
                     "record_names": list(self._name_numbers),
+                    "parts": self._part_sizes(),
                 }
             )
         finally:
@@ -220,6 +226,7 @@ class _Build:
         self._ids.append(tokens.ids_T)
         self._ends.append(tokens.ends_T)
         self._labels.append(group)
+        self._parts.update(document.part for document in group)
         self._append_records(group, tokens, lengths_D)
         self._append_prompts(group, tokens, lengths_D)
         report["documents"] += len(group)
@@ -232,6 +239,11 @@ class _Build:
             report["unknown_tokens"] += int(np.count_nonzero(tokens.ids_T == self._tokenizer.unk_id))
         self._histogram += np.bincount(np.log2(lengths_D).astype(np.int64), minlength=64)
         self._count_duplicates(group)
+
+    def _part_sizes(self) -> list[int] | None:
+        if not isinstance(self._source, Mixture):
+            return None
+        return [self._parts[number] for number in range(len(self._source.sources))]
 
     def _append_records(self, group: list[Document], tokens: Tokens, lengths_D: NDArray[np.int64]) -> None:
         if self._lower is None or self._starts is None or self._names is None:

@@ -10,7 +10,7 @@ from instar.config import Config
 from instar.config.base import KeyFaults
 from instar.data.held_out import separate, shared_rows
 from instar.data.samples import TooLong
-from instar.data.source import Csv, Fasta, JsonLines, Parquet, SavedDataset, Source, Text
+from instar.data.source import Csv, Fasta, JsonLines, Parquet, PlainSource, SavedDataset, Source, Text
 
 
 class Split(Config):
@@ -67,7 +67,7 @@ class DataConfig(Config):
     """The data to learn from."""
     eval: SourceOrSplit | None = Field(default=None, json_schema_extra=_add_rows_or_files)
     """Judges the model while it learns: a source, or a part of `train`; none: no evaluation."""
-    test: Source | None = Field(default=None, json_schema_extra=_add_rows_or_files)
+    test: PlainSource | None = Field(default=None, json_schema_extra=_add_rows_or_files)
     """Judges the finished model; never looked at before. Like `eval`, it may be rows or files of `train`."""
     max_length: int | None = Field(default=None, ge=3)
     """Tokens of a sample at most, special tokens included; none: what the model takes."""

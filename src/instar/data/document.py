@@ -23,6 +23,9 @@ class Document:
     gap: int = 0
     """Length of a record that holds nothing but N, and therefore gives no text; 0: any other document."""
 
+    part: int = 0
+    """Number of its source, from 0, in a mixture."""
+
     @property
     def place(self) -> str:
         """`file:line`, for messages."""

@@ -34,11 +34,8 @@ def cache_fingerprint(source: SourceBase, tokenizer: Tokenizer, labels: Sequence
 
 def source_fingerprint(source: SourceBase, folder: Path) -> str:
     """Changes with the content of any file and the options of the source; digests are remembered in `folder`."""
-    options = source.model_dump(mode="json", exclude={"path", "left_out"})
-    if options.get("completion", "") is None:  # rows without one are as they were before there were any
-        del options["completion"], options["between"]
     value = {
-        "source": options,
+        "source": source.options(),
         "files": [_digest(path, folder / "digests") for path in source.files()],
     }
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -17,6 +17,10 @@ def separate(data: dict[str, Any]) -> dict[str, Any]:
     train = data.get("train")
     if not isinstance(train, dict):
         return data
+    if "sources" in train and any(isinstance(data.get(name), dict) and not _is_apart(data[name]) for name in _SPLITS):
+        raise KeyFaults(
+            [f"{_SPLITS[0]}: rows or files of a mixture cannot be held out; name a source, or {{split: 0.02}}"]
+        )
     found = dict(data)
     for name in _SPLITS:
         split = data.get(name)
@@ -32,6 +36,11 @@ def separate(data: dict[str, Any]) -> dict[str, Any]:
                 "left_out": [*found["train"].get("left_out", []), *_list(split["path"])],
             }
     return found
+
+
+def _is_apart(split: dict[str, Any]) -> bool:
+    """True for a source, or a share of the training data."""
+    return "kind" in split or "split" in split or "fraction" in split
 
 
 def _list(value: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 Letters: D documents of a batch (one a sample), T its tokens, N samples asked for, S segments.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from instar.core.errors import ConfigError, DataError
 from instar.data.batch import Batch
 from instar.data.cache import TokenCache
-from instar.data.segments import ENOUGH_DOCUMENTS, Documents, Segments, split_blocks, split_documents
+from instar.data.segments import ENOUGH_DOCUMENTS, Documents, Segments, split_blocks, split_documents, split_parts
 from instar.data.tokenizer import Layout, Tokenizer
 
 Ints = NDArray[np.int64]
@@ -281,12 +281,36 @@ class Samples:
         """
         if not 0 < fraction < 1:
             raise ConfigError([f"split: wanted a number above 0 and below 1; got {fraction}"])
-        if isinstance(self.segments, Documents) and self._by_documents(self.segments, fraction):
-            pair: tuple[Segments, Segments] = split_documents(self.segments, fraction, seed)
+        pair: tuple[Segments, Segments]
+        if self.cache.parts is not None:
+            pair = split_parts([self._split(part, fraction, seed) for part in self._parts(self.cache.parts)])
         else:
-            pair = split_blocks(self.segments, fraction, seed, self._room or 1)
+            pair = self._split(self.segments, fraction, seed)
         rest, held = (Samples(self.cache, self.tokenizer, self.cut, segments) for segments in pair)
         return rest, held
+
+    def _parts(self, counts: Sequence[int]) -> Iterator[Documents]:
+        """The documents of each source of a mixture, before anything is held out."""
+        if not isinstance(self.segments, Documents) or len(self.segments) != self.cache.num_documents:
+            raise ValueError("some of the mixture is held out already")
+        first = 0
+        for count in counts:
+            yield Documents(self._offsets, first, count)
+            first += count
+
+    def _split(self, segments: Segments, fraction: float, seed: int) -> tuple[Segments, Segments]:
+        if isinstance(segments, Documents) and self._by_documents(segments, fraction):
+            return split_documents(segments, fraction, seed)
+        return split_blocks(segments, fraction, seed, self._room or 1)
+
+    def part_bounds(self) -> tuple[int, ...]:
+        """Number of the first sample of each source of a mixture, and of all samples; one source is one part."""
+        if self.cache.parts is None:
+            return (0, len(self))
+        document_S, _, _ = self.segments.bounds(np.arange(len(self.segments), dtype=np.int64))
+        part_S = np.searchsorted(np.cumsum(self.cache.parts), document_S, side="right")
+        bounds = np.searchsorted(part_S, np.arange(len(self.cache.parts) + 1))
+        return tuple((bounds if self._windows is None else self._windows[bounds]).tolist())
 
     def _by_documents(self, documents: Documents, fraction: float) -> bool:
         if (

@@ -3,6 +3,7 @@
 Letters: N documents of a cache, S segments of a set, I segments asked for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -39,6 +40,8 @@ class Documents:
     first: int
     count: int
     key: int | None = None
+    drawn_from: tuple[int, int] | None = None
+    """First and end of the documents that `key` permutes; None: all."""
 
     def __len__(self) -> int:
         return self.count
@@ -46,7 +49,8 @@ class Documents:
     def bounds(self, index_I: Ints) -> tuple[Ints, Ints, Ints]:
         document_I = index_I + self.first
         if self.key is not None:
-            document_I = permute(document_I, len(self.offsets) - 1, self.key)
+            low, high = self.drawn_from or (0, len(self.offsets) - 1)
+            document_I = low + permute(document_I - low, high - low, self.key)
         length_I = self.offsets[document_I + 1] - self.offsets[document_I]
         return document_I, np.zeros_like(document_I), length_I
 
@@ -75,8 +79,24 @@ def split_documents(documents: Documents, fraction: float, seed: int) -> tuple[D
         )
     held = min(max(1, round(fraction * documents.count)), documents.count - 1)
     key = derive(seed, "split") if documents.key is None else documents.key
-    out = replace(documents, count=held, key=key)
-    return replace(documents, first=documents.first + held, count=documents.count - held, key=key), out
+    drawn_from = documents.drawn_from
+    if documents.key is None and documents.count < len(documents.offsets) - 1:
+        drawn_from = (documents.first, documents.first + documents.count)
+    out = replace(documents, count=held, key=key, drawn_from=drawn_from)
+    rest = replace(out, first=documents.first + held, count=documents.count - held)
+    return rest, out
+
+
+def split_parts(pairs: Sequence[tuple[Segments, Segments]]) -> tuple["Blocks", "Blocks"]:
+    """(rest, held out) of several parts, listed part after part."""
+    rest, held = zip(*pairs, strict=True)
+    return _listed(rest), _listed(held)
+
+
+def _listed(parts: Sequence[Segments]) -> "Blocks":
+    found = [part.bounds(np.arange(len(part), dtype=np.int64)) for part in parts]
+    document_S, first_S, end_S = (np.concatenate(column) for column in zip(*found, strict=True))
+    return Blocks(document_S, first_S, end_S)
 
 
 def split_blocks(segments: Segments, fraction: float, seed: int, window: int) -> tuple[Blocks, Blocks]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from instar.core.errors import ConfigError
 from instar.core.seeds import derive
 from instar.data.batch import Batch
+from instar.data.mixing import Mixing
 from instar.data.permutation import permute
 
 _AHEAD = 2048
@@ -38,6 +39,7 @@ class Stream:
     A sample's global number is epoch * len(samples) + its place in that epoch's order. A step holds
     `batch_samples` samples, or as many as fit into `batch_tokens` (a longer sample comes alone); steps
     cross from one epoch into the next, and nothing is dropped. Memory does not grow with the set.
+    With `mixing` the samples come in its order, and an epoch of a sample is a pass through its part.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Stream:
         batch_tokens: int | None = None,
         batch_samples: int | None = None,
         max_samples: int | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         problems = []
         if (batch_tokens is None) == (batch_samples is None):
@@ -64,9 +67,12 @@ class Stream:
             raise ConfigError(problems)
         self.samples, self.seed, self.max_samples = samples, seed, max_samples
         self.batch_tokens, self.batch_samples = batch_tokens, batch_samples
+        self.mixing = mixing
 
     def order(self, first: int, last: int) -> tuple[Ints, Ints]:
         """(sample, epoch) of the global sample numbers `first` to `last` (not included)."""
+        if self.mixing is not None:
+            return self.mixing.order(self.seed, first, last)
         size = len(self.samples)
         epoch_A, place_A = np.divmod(np.arange(first, last, dtype=np.int64), size)
         index_A = np.empty_like(place_A)

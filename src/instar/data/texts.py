@@ -62,7 +62,7 @@ def _kept(source: SourceBase, first_N: Ints) -> Iterator[str]:
             number += 1
             yield document.text
     if number != len(lengths):
-        raise DataError(f"{source.path}: has {number:,} of the {len(lengths):,} documents that were tokenised")
+        raise DataError(f"{source.files()[0]}: has {number:,} of the {len(lengths):,} documents that were tokenised")
 
 
 def _is_narrow(text: str) -> bool:

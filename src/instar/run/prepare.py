@@ -15,7 +15,9 @@ import torch
 from rich.console import Console
 
 from instar.core.rundir import RunFolder
+from instar.data.mixing import Mixing
 from instar.data.samples import Samples
+from instar.data.source import Mixture
 from instar.data.stream import SampleSet, Stream
 from instar.inference.evaluate import Evaluator
 from instar.inference.preview import Preview
@@ -135,11 +137,12 @@ def make_stream(config: RunConfig, train: Samples, told: SampleSet | None = None
 
     `told` gives the same samples and says more of them.
     """
-    budget = config.train.budget
+    budget, source = config.train.budget, config.data.train
     per_unit = {"samples": 1, "epochs": len(train)}.get(budget.unit)
     return Stream(
         train if told is None else told,
         seed=config.seed,
+        mixing=Mixing.of(source.weights, train.part_bounds()) if isinstance(source, Mixture) else None,
         batch_tokens=config.train.batch_tokens,
         batch_samples=config.train.batch_samples,
         max_samples=None if per_unit is None else math.ceil(budget.amount * per_unit - 1e-9),

@@ -4,26 +4,59 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from instar.data.label import NOT_LABELLED
-from instar.data.source import ColumnSource, Csv, Fasta, JsonLines, Parquet, Source, Text
+from instar.data.source import (
+    ColumnSource,
+    Csv,
+    Fasta,
+    JsonLines,
+    Mixture,
+    Parquet,
+    PlainSource,
+    SavedDataset,
+    Source,
+    Text,
+)
 
-_ENDINGS: dict[str, type[Text | JsonLines | Csv | Parquet | Fasta]] = {
-    ".fa": Fasta,
-    ".fasta": Fasta,
-    ".fna": Fasta,
-    ".csv": Csv,
-    ".tsv": Csv,
-    ".jsonl": JsonLines,
-    ".ndjson": JsonLines,
-    ".parquet": Parquet,
-}
+Kind = type[Text | JsonLines | Csv | Parquet | Fasta | SavedDataset]
+_KINDS: tuple[Kind, ...] = (Fasta, Csv, JsonLines, Parquet, Text)
+_PACKED = (".gz", ".zst", ".bgz")
 
 
-def source_like(known: Source | None, path: Path, *, labelled: bool) -> Source:
-    """A source over `path`, of the kind its ending says, with the columns of `known`; text has a document a line."""
-    endings = [ending.lower() for ending in path.suffixes if ending.lower() not in (".gz", ".zst", ".bgz")]
-    kind = _ENDINGS.get(endings[-1] if endings else "", Text)
-    if isinstance(known, kind):
-        changes: dict[str, object] = {"path": str(path)}
+def _kind_of(path: Path, known: Sequence[PlainSource]) -> Kind:
+    """The kind of a file by its ending, else by its first bytes; of a folder by what is in it; else text."""
+    if path.is_dir():
+        is_saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+        return SavedDataset if is_saved or not known else type(known[0])
+    endings = [ending.lower() for ending in path.suffixes if ending.lower() not in _PACKED]
+    ending = endings[-1] if endings else ""
+    for kind in _KINDS:
+        if ending in kind.endings:
+            return kind
+    if ending == ".json":
+        return JsonLines
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError:
+        return Text
+    if start == b"PAR1":
+        return Parquet
+    return Fasta if start.startswith(b">") and any(isinstance(one, Fasta) for one in known) else Text
+
+
+def source_like(known: Source | None, path: Path, *, labelled: bool) -> PlainSource:
+    """A source over `path`, of the kind it seems to be, with the columns of `known`; text has a document a line."""
+    parts: list[PlainSource] = known.parts if isinstance(known, Mixture) else [] if known is None else [known]
+    kind = _kind_of(path, parts)
+    like = next((part for part in parts if isinstance(part, kind)), parts[0] if parts else None)
+    return _like(like, kind, path, labelled=labelled)
+
+
+def _like(known: PlainSource | None, kind: Kind, path: Path, *, labelled: bool) -> PlainSource:
+    if known is not None and isinstance(known, kind):
+        changes: dict[str, object] = {"path": str(path), "left_out": []}
+        if isinstance(known, ColumnSource):
+            changes |= {"rows": None, "rows_left_out": None}
         if isinstance(known, ColumnSource) and not labelled:
             changes |= {"label": None, "completion": None}
         if isinstance(known, Text) and not labelled:

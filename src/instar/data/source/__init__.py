@@ -4,15 +4,29 @@ from typing import Annotated
 
 from pydantic import Field
 
-from instar.data.source.base import ColumnSource, SourceBase
+from instar.data.source.base import ColumnSource, FileSource, SourceBase
 from instar.data.source.csv import Csv
 from instar.data.source.dataset import SavedDataset
 from instar.data.source.fasta import Fasta
 from instar.data.source.jsonl import JsonLines
+from instar.data.source.mixture import Mixture, PlainSource
 from instar.data.source.parquet import Parquet
 from instar.data.source.text import Text
 
-Source = Annotated[Text | JsonLines | Csv | Parquet | Fasta | SavedDataset, Field(discriminator="kind")]
+Source = Annotated[Text | JsonLines | Csv | Parquet | Fasta | SavedDataset | Mixture, Field(discriminator="kind")]
 """Any source, chosen by `kind`."""
 
-__all__ = ["ColumnSource", "Csv", "Fasta", "JsonLines", "Parquet", "SavedDataset", "Source", "SourceBase", "Text"]
+__all__ = [
+    "ColumnSource",
+    "Csv",
+    "Fasta",
+    "FileSource",
+    "JsonLines",
+    "Mixture",
+    "Parquet",
+    "PlainSource",
+    "SavedDataset",
+    "Source",
+    "SourceBase",
+    "Text",
+]

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -27,12 +27,49 @@ from instar.data.label import (
 
 
 class SourceBase(Config):
-    """Files that give documents."""
+    """What gives documents."""
 
-    folds_case: ClassVar[bool] = False
-    """Whether tokens are matched on upper case and lower case is kept as a flag of each token."""
     position: ClassVar[str] = "line"
     """What a document's `line` counts: lines of its file, or rows of a table."""
+
+    @property
+    def folds_case(self) -> bool:
+        """Whether tokens are matched on upper case and lower case is kept as a flag of each token."""
+        return False
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether documents have labels; one without a label is then not learned from."""
+        return False
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The files, in the order they are read; InputMissingError names each that is not there."""
+
+    @abstractmethod
+    def documents(self) -> Iterator[Document]:
+        """Every document in order, empty ones too; DataError lists the faults of a file together."""
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Whatever changes the documents, apart from the content of the files; as JSON."""
+
+    def normalized(self, text: str) -> str:
+        """A document's text as a tokenizer is to see it; as long as it was."""
+        return text
+
+    def declared_classes(self) -> tuple[str, ...] | None:
+        """Names of the classes by number, where the files declare them; None: the classes are those that occur."""
+        return None
+
+    def texts(self) -> Iterator[str]:
+        """Just the texts, as a tokenizer is to see them."""
+        for document in self.documents():
+            yield self.normalized(document.text)
+
+
+class FileSource(SourceBase):
+    """Files of one kind."""
 
     endings: ClassVar[tuple[str, ...]] = ()
     """Ends of the names of the files that are read where a folder is named."""
@@ -44,31 +81,11 @@ class SourceBase(Config):
     """Files that are not read although `path` has them, for another split has them."""
 
     def files(self) -> list[Path]:
-        """The files, in the order they are read; InputMissingError names each that is not there."""
         left_out = resolve(self.left_out, self.endings) if self.left_out else []
         return resolve(self.path, self.endings, {path.resolve() for path in left_out})
 
-    @abstractmethod
-    def documents(self) -> Iterator[Document]:
-        """Every document in order, empty ones too; DataError lists the faults of a file together."""
-
-    def normalized(self, text: str) -> str:
-        """A document's text as a tokenizer is to see it; as long as it was."""
-        return text
-
-    @property
-    def is_labelled(self) -> bool:
-        """Whether documents have labels; one without a label is then not learned from."""
-        return False
-
-    def declared_classes(self) -> tuple[str, ...] | None:
-        """Names of the classes by number, where the files declare them; None: the classes are those that occur."""
-        return None
-
-    def texts(self) -> Iterator[str]:
-        """Just the texts, as a tokenizer is to see them."""
-        for document in self.documents():
-            yield self.normalized(document.text)
+    def options(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"path", "left_out"})
 
 
 class Rows(Config):
@@ -86,7 +103,7 @@ class Rows(Config):
         return frozenset(map(str, values))
 
 
-class ColumnSource(SourceBase):
+class ColumnSource(FileSource):
     """A source with named columns, one of which holds the text."""
 
     text: str = "text"

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from instar.data.document import Document
 from instar.data.files import Faults, byte_lines
-from instar.data.source.base import SourceBase
+from instar.data.source.base import FileSource
 from instar.genome.fasta import as_dna, read_records, without_gaps
 
 
-class Fasta(SourceBase):
+class Fasta(FileSource):
     """Nucleotide records, plain, gzip or Zstandard.
 
     Runs of N cut a record into documents, whose `start` is the 0-based coordinate in the
@@ -21,13 +21,15 @@ class Fasta(SourceBase):
     of each token; ids are those of upper case, and of T where RNA has U.
     """
 
-    folds_case: ClassVar[bool] = True
-
     endings: ClassVar[tuple[str, ...]] = (".fa", ".fasta", ".fna", ".fas", ".ffn", ".frn")
 
     kind: Literal["fasta"] = "fasta"
     min_gap: int = Field(default=1, ge=1)
     """Length of a run of N that cuts a record; a shorter one stays in the text, as unknown tokens."""
+
+    @property
+    def folds_case(self) -> bool:
+        return True
 
     def normalized(self, text: str) -> str:
         return as_dna(text)

@@ -9,13 +9,13 @@ from pydantic import Field
 from instar.core.errors import DataError
 from instar.data.document import Document
 from instar.data.files import lines
-from instar.data.source.base import SourceBase
+from instar.data.source.base import FileSource
 
 MAX_DOCUMENT = 1 << 30
 """Characters; positions in a document are kept in 32 bits."""
 
 
-class Text(SourceBase):
+class Text(FileSource):
     """UTF-8 text, plain, gzip or Zstandard."""
 
     endings: ClassVar[tuple[str, ...]] = (".txt", ".text")
