@@ -47,7 +47,7 @@ def test_two_processes_meet_and_the_main_one_goes_first(tmp_path: Path):
         )
         for rank in range(2)
     ]
-    said = [child.communicate(timeout=100) for child in children]
+    said = [child.communicate(timeout=900) for child in children]
     assert [child.returncode for child in children] == [0, 0], said
     main, other = (json.loads(output.splitlines()[-1]) for output, _ in said)
     both = {"is_open": True, "backend": "gloo", "mode": "distributed", "world": 2, "batch": 8}

@@ -163,7 +163,6 @@ def test_a_checkpoint_of_transformers_goes_on_here_and_one_of_ours_there(tmp_pat
 # ---- several processes ----
 
 
-@pytest.mark.timeout(300)
 def test_two_processes_go_on_in_parts_and_one_goes_on_alone(tmp_path: Path) -> None:
     """DDP saves, FSDP goes on from that, and one process from FSDP's; the curve is that of one process."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -200,7 +199,6 @@ def _fault_tools() -> Any:
     return faults
 
 
-@pytest.mark.timeout(240)
 def test_killed_at_any_moment_the_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     faults = _fault_tools()
     program = faults.Program(Path(parts.__file__), "train", {"steps": 6, "every": 1, "save_total_limit": 2})

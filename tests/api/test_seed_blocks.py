@@ -11,7 +11,7 @@ import pytest
 
 from tests.api.seed_run import blocks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,7 @@
 
 import errno
 import os
-import resource
 import signal
-import statistics
 import subprocess
 import sys
 
@@ -18,7 +16,7 @@ INSTAR = [sys.executable, "-c", "from instar.cli import main; main()"]
 
 
 def run(*arguments: str, **keywords) -> subprocess.CompletedProcess:
-    return subprocess.run([*INSTAR, *arguments], capture_output=True, text=True, check=False, timeout=60, **keywords)
+    return subprocess.run([*INSTAR, *arguments], capture_output=True, text=True, check=False, timeout=900, **keywords)
 
 
 def exit_code(monkeypatch, error: BaseException, *arguments: str) -> int:
@@ -101,7 +99,7 @@ def test_a_closed_pipe_is_silent(command, monkeypatch):
     command.stdout.close()
     assert command.stderr.read() == b""
     command.stderr.close()
-    command.wait(timeout=60)
+    command.wait(timeout=900)
 
 
 def test_an_interrupt_leaves_with_130():
@@ -110,26 +108,24 @@ def test_an_interrupt_leaves_with_130():
     command = start([sys.executable, "-c", code])
     assert command.stdout.readline() == b"1\n"
     command.send_signal(signal.SIGINT)
-    out, err = command.communicate(timeout=60)
+    out, err = command.communicate(timeout=900)
     assert (command.returncode, out) == (130, b"")
     assert b"Traceback" not in err
 
 
-def cpu_seconds(*command: str) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-@pytest.mark.parametrize(
-    ("limit", "command"), [(8, ("-c", "import instar")), (25, ("-c", "from instar.cli import main; main(['--help'])"))]
-)
-def test_starting_is_cheap(limit, command):
-    """CPU time beside `python -c pass`, alternating, so that a busy machine slows both."""
-    pairs = [(cpu_seconds(sys.executable, *command), cpu_seconds(sys.executable, "-c", "pass")) for _ in range(5)]
-    ours, floor = (statistics.median(column) for column in zip(*pairs, strict=True))
-    assert ours <= limit * floor, f"{ours:.3f} s of CPU, and python -c pass takes {floor:.3f}"
+@pytest.mark.parametrize(("limit", "code"), [(60, "import instar"), (500, "from instar.cli import main; main(['-h'])")])
+def test_starting_is_cheap(limit, code):
+    """Counted in modules beyond a bare interpreter's: that is what a start costs, and no load changes their number."""
+    counted = f"""
+import sys
+before = set(sys.modules)
+try:
+    {code}
+finally:
+    print(len(set(sys.modules) - before), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", counted], capture_output=True, text=True, check=True)
+    assert 0 < int(done.stderr) <= limit
 
 
 def test_nothing_heavy_is_imported_for_help():

@@ -175,6 +175,6 @@ def test_of_several_askers_one_builds(tmp_path: Path) -> None:
     CHARACTERS.save(tmp_path / "tokenizer")
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = [process.communicate(timeout=100)[0].split() for process in running]
+    said = [process.communicate(timeout=900)[0].split() for process in running]
     assert sorted(built for built, _ in said) == ["False", "False", "True"]
     assert len({total for _, total in said}) == 1

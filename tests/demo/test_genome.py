@@ -31,7 +31,6 @@ def test_figures_of_one_step_stand_side_by_side_while_one_run_is_ahead() -> None
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_adaptive_and_uniform_masking_beside_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

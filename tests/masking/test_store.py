@@ -272,12 +272,9 @@ def test_beginning_anew_forgets_all(tmp_path: Path) -> None:
 def test_a_store_of_a_genome_opens_at_once_and_takes_no_memory(tmp_path: Path) -> None:
     size, kept = 3_100_000_000, {"num_characters": 3_100_000_000, "fingerprint": "f" * 64}
     opened(tmp_path / "s", **kept)
-    times = []
-    for _ in range(3):  # somebody else may be using the disk
-        began = time.perf_counter()
-        store = opened(tmp_path / "s", **kept)
-        times.append(time.perf_counter() - began)
-    assert min(times) < 1.0
+    began = time.process_time()
+    store = opened(tmp_path / "s", **kept)
+    assert time.process_time() - began < 1.0, "seconds of CPU: reading the values would take several"
     rng = np.random.default_rng(0)
     where = Spans(rng.integers(0, size - 9, 1000), np.full(1000, 6))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

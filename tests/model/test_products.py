@@ -94,4 +94,4 @@ from instar.model.products import depend_on_alignment
 sys.exit(depend_on_alignment())
 """
     environment = {name: value for name, value in os.environ.items() if name != SETTING}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, timeout=600)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, timeout=900)

@@ -89,7 +89,7 @@ class ForkServer:
         after: float | None = None,
         before: int | None = None,
         power: bool = False,
-        limit: float = 100.0,
+        limit: float = 900.0,
     ) -> Life:
         """One life in `folder`, killed `after` seconds, or `before` its n-th file operation (from 1), or not at all."""
         request = {**asdict(program), "file": str(program.file), "folder": str(folder)}

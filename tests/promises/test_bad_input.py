@@ -298,7 +298,7 @@ def test_the_command_as_a_process(bench: Bench) -> None:
     """Once for real: exit code, one message on stderr, nothing on stdout."""
     file = bench.run_file("text", bench.folder / "nothing.txt")
     command = [sys.executable, "-c", "from instar.cli import main; main()", "train", str(file)]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=bench.folder, timeout=100, check=False)
+    found = subprocess.run(command, capture_output=True, text=True, cwd=bench.folder, timeout=900, check=False)
     assert (found.returncode, found.stdout) == (66, "")
     assert "nothing.txt" in found.stderr
     assert "Traceback" not in found.stderr

@@ -33,7 +33,6 @@ FEW = max(4, -(-20 // max(1, len(RECIPES) - len(STORMS))))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_kill_storm_changes_nothing(name: str, shrunk: Callable, fast_path: Path, fork_server: ForkServer) -> None:
     """Over all recipes at least 200 kills; training, evaluating and saving are all hit."""
@@ -48,7 +47,6 @@ def test_the_storms_are_two_hundred_kills() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_power_loss_changes_nothing(shrunk: Callable, fast_path: Path, fork_server: ForkServer) -> None:
     """What was written and not synced is torn at the moment of the kill; lines of the log count too."""
     small = shrunk(kind("mlm")).but("data.eval={split: 0.2}")
@@ -57,7 +55,6 @@ def test_power_loss_changes_nothing(shrunk: Callable, fast_path: Path, fork_serv
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_killed_before_every_file_operation_of_a_save(
     shrunk: Callable, fast_path: Path, tmp_path: Path, fork_server: ForkServer
 ) -> None:

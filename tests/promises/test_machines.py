@@ -30,7 +30,6 @@ assert left(folder / "run") == left(folder / "whole")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("machine", MACHINES)
 def test_ended_and_resumed_on(machine: str, tmp_path: Path) -> None:
     chosen = MACHINES[machine]

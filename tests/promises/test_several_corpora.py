@@ -43,7 +43,6 @@ def test_ended_and_resumed_on_several_corpora(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_killed_and_resumed_on_several_corpora(shrunk: Small, fast_path: Path, fork_server: ForkServer) -> None:
     brief = shrunk.but("train.budget=6 steps", "train.save_every=2 steps", "data.eval=null")
     program = Program(PROGRAMS, "train", {"file_name": brief.name, "overrides": list(brief.overrides)})

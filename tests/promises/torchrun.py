@@ -42,7 +42,7 @@ def main() -> None:
 
 def _wait_until_asked(signals: Any) -> None:
     """Until torchrun has handed the signal on, to this rank and then to the others."""
-    end = time.monotonic() + 100
+    end = time.monotonic() + 900
     while signals.asked is None and time.monotonic() < end:
         time.sleep(0.01)
     time.sleep(1)
