@@ -28,6 +28,8 @@ def test_a_git_lfs_pointer(tmp_path: Path, kind: type[SourceBase]) -> None:
         ("a.jsonl", b'[\n {"text": "a"},\n {"text": "b"}\n]', "a.jsonl:1: the file is one JSON array.*jq"),
         ("a.jsonl", b'\n[{"text": "a"}]', "a.jsonl:2: the file is one JSON array"),
         ("a.jsonl", b'{\n "text": "a"\n}', "a JSON object stands on several lines"),
+        ("a.csv", b"PAR1....", "a.csv: is a Parquet file; set `kind: parquet`"),
+        ("a.csv", b"PK\x03\x04....", "save an Excel workbook as CSV"),
         ("a.csv", b"text,label\n", "a.csv: there are no rows after the header"),
         ("a.csv", b"text\n\n\n", "a.csv: there are no rows after the header"),
         ("a.tsv", b'text\tlabel\n"one\ntwo"\tx\n', "a.tsv:2: .*got 1; .*double quotes.*`quoting: true`"),
@@ -46,3 +48,6 @@ def test_a_broken_link(tmp_path: Path) -> None:
     (tmp_path / "a.txt").symlink_to(tmp_path / "gone.txt")
     with pytest.raises(InstarError, match=r"a.txt: is a broken link; .*gone.txt does not exist"):
         list(Text(path=str(tmp_path / "a.txt")).documents())
+    (tmp_path / "b.txt").write_text("b")
+    with pytest.raises(InstarError, match=r"a.txt: is a broken link"):
+        list(Text(path=str(tmp_path / "*.txt")).documents())

@@ -8,7 +8,7 @@ import pytest
 from instar.core.errors import DataError
 from instar.data import Tokenizer, build_cache
 from instar.data.source import Csv, Fasta, SourceBase, Text
-from instar.data.tokenizer import Kmer, build_tokenizer
+from instar.data.tokenizer import Character, Kmer, build_tokenizer
 from instar.data.unknown import TokenCount, check_unknown, spaced_word_length
 
 KMERS = build_tokenizer(Kmer(k=3), lambda: iter(()))
@@ -55,6 +55,13 @@ def test_the_letter_u_of_a_text_is_not_touched(tmp_path: Path) -> None:
 def test_the_library_form_of_kmers_reads_u_too() -> None:
     backend = KMERS.codec.backend()
     assert backend.encode("ACGUuu").ids == KMERS.encode_batch(["ACGTTT"])[0].ids.tolist()
+
+
+def test_a_vocabulary_of_rna_is_not_given_t() -> None:
+    rna = build_tokenizer(Character(), lambda: iter(["ACGU"]))
+    with pytest.raises(DataError, match="made for RNA"):
+        check_unknown("data.train", TokenCount(100, 0, 1), rna, is_allowed=True, option="x")
+    assert check_unknown("data.train", TokenCount(100, 0, 0), rna, is_allowed=True, option="x") is None
 
 
 @pytest.mark.parametrize(

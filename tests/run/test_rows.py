@@ -10,11 +10,12 @@ import pyarrow.parquet
 import pytest
 
 from instar.core.errors import DataError
+from instar.data import Cut, Samples, build_cache
 from instar.data.source import Csv, Fasta, Parquet, SourceBase, Text
 from instar.data.tokenizer import Kmer, build_tokenizer
 from instar.data.unknown import TokenCount
 from instar.run.predict import predict
-from instar.run.rows import Answers
+from instar.run.rows import Answers, record_of
 from tests.run.conftest import Workshop
 
 Row = dict[str, Any]
@@ -51,6 +52,17 @@ def test_rows_of_tables_and_texts_have_the_line_they_began_at(tmp_path: Path) ->
     assert [row["line"] for row in rows(Csv(path=str(tmp_path / "a.csv")))] == [2, 5, 6]
     assert [row["line"] for row in rows(Text(path=str(tmp_path / "b.txt"), separation="line"))] == [1, 2, 3]
     assert [row["table_row"] for row in rows(Parquet(path=str(tmp_path / "c.parquet")))] == [1, 2]
+
+
+def test_a_sample_knows_its_part_of_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "x.fa"
+    path.write_text(">first\nNNACGTACGTAC\n>second\nACG\n")
+    cache = build_cache(Fasta(path=str(path)), ONE_BASE, tmp_path / "caches")
+    samples = Samples(cache, ONE_BASE, Cut(max_length=8, too_long="window", overlap=2))
+    found = [tuple(record_of(samples, number).values()) for number in range(len(samples))]
+    assert found == [("first", 2, 8), ("first", 6, 12), ("second", 0, 3)]
+    plain = build_cache(Text(path=str(path), separation="line"), ONE_BASE, tmp_path / "caches")
+    assert record_of(Samples(plain, ONE_BASE, Cut()), 0) == {}
 
 
 def test_u_is_counted_and_most_tokens_unknown_is_refused_after_the_last_row(tmp_path: Path) -> None:

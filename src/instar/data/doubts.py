@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from instar.data.label import number_of
 
-_USUAL_MISSING = frozenset({"nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL"})
+_USUAL_MISSING = frozenset({"nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None", "?"})
 _TRUTH = {"true": Decimal(1), "false": Decimal(0)}
 _FLAGS = frozenset({"0", "1", "True", "False"})
 
@@ -52,12 +52,14 @@ def _one_number(places: Mapping[str, str]) -> Iterator[str]:
 
 
 def _usual_missing(places: Mapping[str, str]) -> Iterator[str]:
+    """Usual words, and one negative number (-1, -100) among whole numbers that are not; -1 and 1 alone are classes."""
     values = {name: _value(name) for name in places}
     are_whole = all(value is not None and value == value.to_integral_value() for value in values.values())
-    is_pair = set(values.values()) == {Decimal(-1), Decimal(1)}
+    negative = [value for value in values.values() if value is not None and value < 0]
+    is_pair = len(values) == 2 and negative and set(values.values()) == {negative[0], -negative[0]}
+    is_alone = are_whole and len(negative) == 1 and len(values) > 1 and not is_pair
     for name, place in places.items():
-        is_minus_one = are_whole and values[name] == -1 and len(places) > 1 and not is_pair
-        if is_minus_one or name in _USUAL_MISSING:
+        if (is_alone and values[name] == negative[0]) or name in _USUAL_MISSING:
             yield (
                 f"{place}: label '{name}' may be a missing label; set label_missing: [\"{name}\"] to leave such rows "
                 "out, or label_missing: [] if it is a class"

@@ -26,7 +26,17 @@ FREE_BYTES = 16 << 20
 MAX_FAULTS = 20
 """Faults listed in one error; the rest are counted."""
 _BLOCK = 1 << 18
-_UNSUPPORTED = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_PACK_AGAIN = "is not read; unpack it, or pack it with gzip or zstd"
+_UNSUPPORTED = {
+    b"PK\x03\x04": f"zip {_PACK_AGAIN} (save an Excel workbook as CSV)",
+    b"BZh": f"bzip2 {_PACK_AGAIN}",
+    b"\xfd7zXZ": f"xz {_PACK_AGAIN}",
+    b"PAR1": "is a Parquet file; set `kind: parquet`",
+    b"ARROW1": "is an Arrow file; save it as Parquet (`kind: parquet`)",
+    b"\x89HDF": "is an HDF5 file; write its texts to JSON lines, CSV or Parquet",
+    b"SQLite": "is an SQLite database; write its rows to JSON lines, CSV or Parquet",
+    b"%PDF": "is a PDF document; take its text out first",
+}
 
 
 def embedded_folder() -> Path:
@@ -63,7 +73,10 @@ def _resolve_one(text: str, endings: tuple[str, ...], left_out: Set[Path]) -> li
         raise InputMissingError(f"{text!r}: a path cannot hold a NUL character")
     path = Path(text).expanduser()
     if not path.exists() and glob.has_magic(text):
-        matches = sorted(found for found in _glob(path) if found.is_file())
+        every = sorted(_glob(path))
+        for found in every:
+            _refuse_broken_link(found)
+        matches = [found for found in every if found.is_file()]
         if not matches:
             raise InputMissingError(f"{text}: no file matches this pattern{looked_from(path)}")
         return matches
@@ -186,7 +199,7 @@ def _refuse_other_kinds(path: Path, magic: bytes) -> None:
         raise DataError(f"{path}: the file is empty")
     for start, name in _UNSUPPORTED.items():
         if magic.startswith(start):
-            raise DataError(f"{path}: {name} is not read; unpack it, or pack it with gzip or zstd")
+            raise DataError(f"{path}: {name}")
     for start, name in _ENCODINGS.items():
         if magic.startswith(start):
             raise DataError(

@@ -60,6 +60,11 @@ def read_class(value: object, label_type: LabelType | None, names: Sequence[str]
         if number is None or number.adjusted() > _MOST_DIGITS or number != number.to_integral_value():
             raise ValueError(f"is to be a whole number (label_type: integer); got {shown(value)}")
         return str(int(number))
+    if label_type is None and isinstance(value, str) and _is_list(value):
+        raise ValueError(
+            f"is to be one class; got a list written as text, {shown(value)}; set label_kind: multi_hot if it "
+            "holds 0 and 1, or label_type: text if the whole text is a class"
+        )
     if isinstance(value, float | Decimal):
         raise ValueError(
             f"is to be a class (text or a whole number); got the number {shown(value)}; set label_type: integer to "
@@ -95,7 +100,7 @@ def read_many(
     """The names of several classes, each once."""
     parts = value
     if isinstance(value, str):
-        if value.strip().startswith("[") and value.strip().endswith("]"):
+        if _is_list(value):
             raise ValueError(
                 f"is a list written as text, {shown(value)}; write the classes between label_separator "
                 f"('{separator}'), or set label_kind: multi_hot if it holds 0 and 1"
@@ -129,6 +134,12 @@ def _flag(part: object) -> bool | None:
     if isinstance(part, float) and math.isfinite(part) and part == int(part):
         part = int(part)
     return part if isinstance(part, bool) else _FLAGS.get(str(part).strip())
+
+
+def _is_list(text: str) -> bool:
+    """Whether a cell looks like a list that some program wrote."""
+    stripped = text.strip()
+    return stripped.startswith("[") and stripped.endswith("]")
 
 
 def shown(value: object) -> str:

@@ -55,10 +55,16 @@ def reads_u_as_t(source: SourceBase, tokenizer: Tokenizer) -> bool:
 
 
 def check_unknown(what: str, count: TokenCount, tokenizer: Tokenizer, *, is_allowed: bool, option: str) -> str | None:
-    """A warning from WARNED_SHARE on, None below; DataError from REFUSED_SHARE on unless `is_allowed`.
+    """A warning from WARNED_SHARE on, None below; DataError from REFUSED_SHARE on unless `is_allowed`, and
+    where U was read as T for a vocabulary that has U alone.
 
     `what` names the data in the message, `option` is what allows it.
     """
+    if count.uracil and tokenizer.codec.number("U") is not None and tokenizer.codec.number("T") is None:
+        raise DataError(
+            f"{what}: U is read as T in nucleotides, and the tokenizer was made for RNA (it knows U and not T); "
+            "give it the sequences as text (kind: csv or text)"
+        )
     if count.share < WARNED_SHARE:
         return None
     told = (

@@ -23,6 +23,7 @@ from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
 from instar.run.folder import run_folder
 from instar.run.prepare import make_stream, set_up_cpu
 from instar.run.rates import RateCurve
+from instar.run.rows import record_of
 from instar.run.summary import label_counts, named_samples, summary
 from instar.task import Moment
 from instar.trainer import Callbacks, PackedSteps, Runtime, StepLimits, TrainState, optimizer_step
@@ -127,6 +128,7 @@ def _samples(checked: Checked, first: Batch) -> Iterator[dict[str, Any]]:
         tokenizer: Tokenizer = checked.corpus.tokenizer
         row: dict[str, Any] = {
             "sample": int(one.samples_D[0]),
+            **record_of(checked.splits.train, int(one.samples_D[0])),
             "tokens": one.num_tokens,
             "input": tokenizer.tokens(one.ids_T[:_SHOWN_TOKENS].tolist()),
         }
@@ -203,7 +205,8 @@ def _described(sample: dict[str, Any]) -> Iterator[str]:
     """Tokens in quotes, so that blanks and line ends are seen: a line each beside its target, or beside the label."""
     tokens, targets = [_quoted(token) for token in sample["input"]], sample["targets"]
     shown = "" if len(tokens) == sample["tokens"] else f", the first {len(tokens)} shown"
-    yield f"sample {sample['sample']} ({sample['tokens']} tokens{shown})"
+    where = f", {sample['record']} {sample['start']:,} to {sample['end']:,}" if "record" in sample else ""
+    yield f"sample {sample['sample']}{where} ({sample['tokens']} tokens{shown})"
     if not isinstance(targets, dict):
         yield "  input   " + " ".join(tokens)
         yield f"  target  {_quoted(targets)}"

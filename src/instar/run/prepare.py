@@ -32,6 +32,7 @@ from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
 from instar.run.folder import run_hash
 from instar.run.masking import Learning, learning
+from instar.run.rows import record_of
 from instar.run.summary import summary
 from instar.trainer import Callback, Callbacks, PackedSteps, Runtime, StepLimits, TrainState, fit
 from instar.trainer.callbacks.checkpoint import Checkpoint
@@ -281,4 +282,5 @@ class Parts:
 
 
 def _rows_of(preview: Preview, samples: Any, rows: Any) -> Any:
-    return preview.rows(samples.gather(rows, np.zeros_like(rows)))
+    found = preview.rows(samples.gather(rows, np.zeros_like(rows)))
+    return [{**row, **record_of(samples, number)} for row, number in zip(found, rows.tolist(), strict=True)]

@@ -4,13 +4,27 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from instar.data.document import Document
+from instar.data.samples import Samples
 from instar.data.source import SourceBase
 from instar.data.tokenizer import Tokenizer
 from instar.data.unknown import TokenCount, check_unknown, reads_u_as_t
 
 Row = dict[str, Any]
 ALLOW_OPTION = "--allow-unknown-tokens"
+
+
+def record_of(samples: Samples, number: int) -> Row:
+    """The record, and the 0-based half-open part of it, that a sample was cut from; nothing where there are no records."""
+    cache, index_D = samples.cache, np.array([number], dtype=np.int64)
+    document = int(samples.documents(index_D)[0])
+    if not cache.name(document):
+        return {}
+    _, _, first_D, last_D = samples.character_bounds(index_D)
+    start = cache.start(document)
+    return {"record": cache.name(document), "start": start + int(first_D[0]), "end": start + int(last_D[0])}
 
 
 class Answers:
