@@ -17,7 +17,7 @@ ALLOW_OPTION = "--allow-unknown-tokens"
 
 
 def record_of(samples: Samples, number: int) -> Row:
-    """The record, and the 0-based half-open part of it, that a sample was cut from; nothing where there are no records."""
+    """The record, and the 0-based half-open part of it, that a sample was cut from; nothing without records."""
     cache, index_D = samples.cache, np.array([number], dtype=np.int64)
     document = int(samples.documents(index_D)[0])
     if not cache.name(document):

@@ -114,10 +114,10 @@ class ColumnSource(FileSource):
     """One class; several at once (many: their names; multi_hot: 0 or 1 for each class); or a number to predict."""
     label_separator: str = ","
     """What stands between the classes, or between 0 and 1, of a cell of text (label_kind: many, multi_hot)."""
-    label_type: LabelType | None = None
+    label_type: LabelType | None = Field(default=None, exclude_if=lambda value: value is None)
     """text: classes are told apart by what is written. integer: "1", "01" and "1.0" are one class. None: as text,
     and data in which two spellings are one number are refused."""
-    label_missing: list[str] | None = None
+    label_missing: list[str] | None = Field(default=None, exclude_if=lambda value: value is None)
     """Spellings (null: an empty value) of a label that is not known, such as "-1" or "nan": such rows are left out and
     counted. []: every spelling is a class. None: data in which one of the usual spellings occurs are refused."""
 
