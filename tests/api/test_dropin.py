@@ -1,12 +1,21 @@
 """What scripts written for Transformers lean on beside names and arguments."""
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from instar import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState
+from instar import (
+    EarlyStoppingCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+)
 from tests.api.training_parts import Tagger, pad, sentences, trainer, weights
 
 
@@ -113,3 +122,57 @@ def test_an_order_of_the_training_set_may_take_no_argument(tmp_path: Path) -> No
     expected = pad([sentences()[0], sentences()[1]])
     assert torch.equal(first["input_ids"].cpu(), expected["input_ids"])
     tried.train()
+
+
+class Mine(Trainer):
+    """A subclass as scripts have it."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+def test_checks_for_the_trainer_of_transformers_pass(tmp_path: Path) -> None:
+    import transformers
+
+    tried = trainer(tmp_path, cls=Mine, max_steps=1)
+    assert isinstance(tried, transformers.Trainer)
+    assert isinstance(tried, Mine)
+    assert not isinstance(tried, transformers.Seq2SeqTrainer)
+    assert type(tried) is Mine
+    assert not issubclass(Mine, transformers.Trainer)
+    assert tried.__class__.__name__ == "Mine"
+    assert tried.__class__.compute_loss is Mine.compute_loss
+    tried.train()
+    assert type(copy.copy(tried)) is Mine
+    model = transformers.T5ForConditionalGeneration(
+        transformers.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    )
+    other = Seq2SeqTrainer(model, Seq2SeqTrainingArguments(str(tmp_path), report_to="none", use_cpu=True))
+    assert isinstance(other, transformers.Seq2SeqTrainer)
+    assert isinstance(other, transformers.Trainer)
+
+
+def test_a_trainer_is_pickled_as_what_it_is(tmp_path: Path) -> None:
+    import transformers
+
+    tried = trainer(tmp_path, cls=Mine, max_steps=1)
+    assert isinstance(tried, transformers.Trainer)
+    function, (kind,), state = tried.__reduce_ex__(4)[:3]
+    assert kind is Mine
+    assert function(kind).__class__.__name__ == "Mine"
+    assert state["args"] is tried.args
+    pickle.dumps((function, kind))
+
+
+def test_callbacks_of_transformers_steer(tmp_path: Path) -> None:
+    import transformers
+
+    class Theirs(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            control.should_training_stop = state.global_step == 2
+            return control
+
+    tried = trainer(tmp_path, callbacks=[Theirs(), transformers.EarlyStoppingCallback], max_steps=5, eval_dataset=[])
+    tried.remove_callback(transformers.EarlyStoppingCallback)
+    tried.train()
+    assert tried.state.global_step == 2

@@ -35,7 +35,8 @@ class TrainerMemoryTracker:
         self.gpu: dict[str, dict[str, int]] = {}
         self._init_reported = False
         self._begin = (0, 0)
-        self._watch = _Peak()
+        self._watch: _Peak | None = None
+        """Only within a stage: a thread cannot be pickled with the trainer."""
 
     def start(self, stage: str | None = None) -> None:
         """Begin a stage; without a name it is that of the calling method (`__init__`, `train`, ...)."""
@@ -50,7 +51,8 @@ class TrainerMemoryTracker:
             torch.cuda.reset_peak_memory_stats()
             torch.cuda.empty_cache()
         self._begin = (_resident_bytes(), _gpu_bytes())
-        self._watch.stop()
+        if self._watch is not None:
+            self._watch.stop()
         self._watch = _Peak()
         self._watch.start()
 
@@ -69,7 +71,8 @@ class TrainerMemoryTracker:
 
     def _stop(self, stage: str) -> None:
         gc.collect()
-        peak = self._watch.stop()
+        peak = 0 if self._watch is None else self._watch.stop()
+        self._watch = None
         cpu, gpu = _resident_bytes(), _gpu_bytes()
         begin_cpu, begin_gpu = self._begin
         self.cpu[stage] = {"begin": begin_cpu, "alloc": cpu - begin_cpu, "peaked": max(0, peak - cpu)}

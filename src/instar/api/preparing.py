@@ -50,6 +50,7 @@ def _leave_training(trainer: Any) -> None:
     trainer.is_in_train = False
     trainer._begin_pieces(())
     trainer._uneven, trainer._fast_path = (), None
+    del trainer._changes  # which holds the model
     if trainer._structure is not None:
         trainer._structure.close()
         trainer._structure = None

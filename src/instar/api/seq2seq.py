@@ -23,6 +23,8 @@ class Seq2SeqTrainer(Trainer):
     at construction if it is not valid.
     """
 
+    _stands_for = (("transformers.trainer_seq2seq", "Seq2SeqTrainer"), *Trainer._stands_for)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gen_kwargs: dict[str, Any] = {}

@@ -80,10 +80,12 @@ def is_causal(model: Any) -> bool:
 
 def refuse_headless(model: Any) -> None:
     """ValueError for a stock model of Transformers that gives hidden states alone, whatever it is given."""
+    kind = type(model)
+    if kind.__module__.partition(".")[0] != "transformers":
+        return
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-    kind = type(model)
     headless = {one for names in MODEL_MAPPING_NAMES.values() for one in ([names] if type(names) is str else names)}
     is_stock = getattr(transformers, kind.__name__, None) is kind and "forward" not in vars(model)
     if not is_stock or kind.__name__ not in headless:

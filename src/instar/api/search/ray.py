@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,15 +58,13 @@ class RaySearch(SearchBackend):
             )
         space = trainer.hp_space(None)
         release(trainer)
-        trainer._memory_tracker = TrainerMemoryTracker(skip_memory_metrics=True)  # a thread cannot be sent to a trial
-        writer = _pop_tensorboard(trainer)
-        analysis = ray.tune.run(
-            ray.tune.with_parameters(_trial, local_trainer=trainer), config=space, num_samples=n_trials, **options
-        )
-        if writer is not None:
-            trainer.add_callback(writer)
+        with _sendable(trainer):
+            task = ray.tune.with_parameters(_trial, local_trainer=trainer)
+            analysis = ray.tune.run(task, config=space, num_samples=n_trials, **options)
         scope = getattr(trainer.args, "ray_scope", None) or os.environ.get("RAY_SCOPE", "last")
         best = analysis.get_best_trial(metric="objective", mode=direction[:3], scope=scope)
+        if best is None:
+            raise RuntimeError(f"no trial has an objective: {', '.join(map(_said, analysis.trials))}")
         return best_of(best.trial_id, best.last_result["objective"], best.config, analysis)
 
     def report(self, trainer: Any, trial: Any, step: int, metrics: Mapping[str, Any]) -> None:
@@ -100,8 +99,18 @@ def _report(trainer: Any, metrics: Mapping[str, Any], *, with_checkpoint: bool) 
         ray.tune.report(told, checkpoint=ray.tune.Checkpoint.from_directory(folder))
 
 
-def _pop_tensorboard(trainer: Any) -> Any:
-    for callback in trainer.callback_handler.callbacks:
-        if type(callback).__name__ == "TensorBoardCallback":
-            return trainer.pop_callback(type(callback))
-    return None
+@contextmanager
+def _sendable(trainer: Any) -> Iterator[None]:
+    """The trainer within as it can be sent to processes: without writers of events, threads or an `accelerator`."""
+    tracker, accelerator, callbacks = trainer._memory_tracker, trainer._accelerator, trainer.callback_handler.callbacks
+    trainer._memory_tracker, trainer._accelerator = TrainerMemoryTracker(skip_memory_metrics=True), None
+    trainer.callback_handler.callbacks = [one for one in callbacks if type(one).__name__ != "TensorBoardCallback"]
+    try:
+        yield
+    finally:
+        trainer._memory_tracker, trainer._accelerator = tracker, accelerator
+        trainer.callback_handler.callbacks = callbacks
+
+
+def _said(trial: Any) -> str:
+    return f"trial {trial.trial_id}: {trial.status}"

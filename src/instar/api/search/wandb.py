@@ -52,13 +52,14 @@ class WandbSearch(SearchBackend):
         def trial() -> Any:
             run = wandb.run or wandb.init()
             run.config.update({"assignments": {}, "metric": metric})
-            values = dict(wandb.config)
+            values = self.parameters(trainer, dict(wandb.config))
             trainer.state.trial_name = run.name
             run_trial(trainer, values)
             objective = trainer.objective
             sign = -1 if direction == "minimize" else 1
             if not best or sign * objective > sign * best["objective"]:
-                best.update(run_id=run.id, objective=objective, parameters=values)
+                logged = wandb.run or run  # the callback of W&B begins a run of its own for a trial
+                best.update(run_id=logged.id, objective=objective, parameters=values)
             return objective
 
         sweep = wanted["sweep_id"] or _make_sweep(trainer, direction, metric, wanted)
