@@ -141,6 +141,12 @@ class ColumnSource(FileSource):
     def is_labelled(self) -> bool:
         return self.label is not None
 
+    def options(self) -> dict[str, Any]:
+        found = super().options()
+        if self.completion is None:  # rows without one are as they were before there were any
+            del found["completion"], found["between"]
+        return found
+
     def wanted(self) -> list[str]:
         """The columns that are read."""
         chosen = [rows.column for rows in (self.rows, self.rows_left_out) if rows is not None]
