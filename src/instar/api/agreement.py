@@ -41,7 +41,7 @@ def compare(model: nn.Module, own: Callable[[], Tensor], other: Callable[[], Ten
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     devices = {parameter.device for parameter in parameters if parameter.device.type == "cuda"}
-    with torch.random.fork_rng(devices), _evaluating(model), torch.enable_grad():
+    with torch.random.fork_rng(devices), evaluating(model), torch.enable_grad():
         own_loss, own_gradients = _with_gradients(own, parameters)
         loss, gradients = _with_gradients(other, parameters)
         is_exact = _is_exact(parameters)
@@ -71,7 +71,8 @@ def _with_gradients(loss_of: Callable[[], Tensor], parameters: Sequence[Tensor])
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode within, and in its own after."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

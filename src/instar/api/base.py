@@ -67,6 +67,10 @@ class TrainerParts:
         _train_batch_size: int
         _created_lr_scheduler: bool
         _loss_shifts_labels: bool
+        _ignored_label: int
+        _average: Any
+        _evaluated_over: Any
+        _step_has_targets: bool
         _step_takes: dict[str, bool]
         """What the methods are and take that users override."""
         _fast_path: Any
@@ -103,6 +107,8 @@ class TrainerParts:
 
         # ---- training ----
         def _inspect_overrides(self) -> None: ...
+        def _average_by_dividing(self, model: Any, inputs: Any, loss: Tensor) -> Any: ...
+        def _say_once(self, text: str) -> None: ...
         def train(
             self, resume_from_checkpoint: Any = None, trial: Any = None, ignore_keys_for_eval: list[str] | None = None
         ) -> TrainOutput: ...

@@ -12,6 +12,7 @@ from torch import nn
 
 from instar.api import traits
 from instar.api.arguments import TrainingArguments, from_transformers, parallel_of
+from instar.api.averaging import ignored_label
 from instar.api.base import TrainerParts
 from instar.api.callbacks import (
     CallbackHandler,
@@ -130,6 +131,7 @@ class Construction(TrainerParts):
         base = traits.base_of(self.model)
         self.model_accepts_loss_kwargs = traits.takes_loss_kwargs(base)
         self._loss_shifts_labels = traits.loss_shifts_labels(base)
+        self._ignored_label = ignored_label(getattr(self.model, "config", None))
         self.can_return_loss = traits.can_return_loss(base)
         given = self.args.label_names
         self.label_names = traits.label_names_of(base) if given is None else given

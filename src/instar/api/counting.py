@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from instar.api.averaging import Average
 from instar.api.learning import Learning
 from instar.api.tokens import count_tokens
 from instar.core.errors import NonFiniteError
@@ -36,12 +37,18 @@ class Counting(Learning):
         bad = 0 if self.args.non_finite == "stop" else values.get("non_finite_since_log", 0)
         self._non_finite = torch.tensor(bad if self.runtime.is_main else 0, device=device)
         self._num_non_finite = -bad
+        self._empty_since_log = values.get("steps_without_targets_since_log", 0)
+        self._num_empty = 0 if checkpoint is None else -self._empty_since_log
+        self._average = None if values.get("loss_averages") is None else Average(values["loss_averages"])
+        self._average_tries, self._average_is_shared = 0, self._average is not None
         self._unsettled_tokens: Any = 0
         self._total_loss_scalar = -before
         self._last_scale = self._scaler.get_scale()
 
     def _count_loss(self, result: "FaceResult") -> None:
         """Add a step's loss to the sum since the last log, and act on one that is no number as `non_finite` says."""
+        if not self._step_has_targets and self._alone:
+            self._empty_since_log += 1
         is_finite = torch.isfinite(result.loss)
         if not self._scaler.is_enabled():  # whose gradients are too large now and then
             is_finite = is_finite & result.is_finite
@@ -70,7 +77,9 @@ class Counting(Learning):
     def _record(self, tr_loss: Tensor, steps: int, grad_norm: Any, learning_rate: float | None) -> dict[str, Any]:
         """The record of the steps since the last one; the only place where a step waits for the device."""
         bad = int(self.runtime.sum(self._non_finite))
-        all_steps = steps * self.runtime.data_size
+        all_steps = steps * self.runtime.data_size - self._empty_since_log
+        self._num_empty += self._empty_since_log
+        self._empty_since_log = 0
         summed = self.runtime.sum(tr_loss).item()
         tr_loss.zero_()
         self._non_finite.zero_()
@@ -92,6 +101,7 @@ class Counting(Learning):
     def _mean_loss(self, steps: int) -> dict[str, Any]:
         """The mean loss of the steps of this training, over those that had one; how many had none, where some had."""
         since_log = int(self.runtime.sum(self._non_finite))
+        steps -= self._num_empty + self._empty_since_log
         self._total_loss_scalar += self._mean_over_ranks(self._tr_loss)
         bad = self._num_non_finite + since_log if self.args.logging_nan_inf_filter else 0
         if not bad:
@@ -139,4 +149,6 @@ class Counting(Learning):
             "loss_since_log": self._mean_over_ranks(self._tr_loss),
             "steps_since_log": self.state.global_step - self._globalstep_last_logged,
             "non_finite_since_log": int(self.runtime.sum(self._non_finite)),
+            "steps_without_targets_since_log": self._empty_since_log,
+            "loss_averages": self._average,
         }

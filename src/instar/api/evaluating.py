@@ -10,12 +10,15 @@ from inspect import signature
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from instar.api import traits
+from instar.api.averaging import Average, averaged_over, labels_of
 from instar.api.base import TrainerParts
 from instar.api.containers import detach
 from instar.api.evaluation_pass import EvaluationPass
+from instar.api.learning import Learning
 from instar.api.outputs import (
     EvalLoopOutput,
     PredictionOutput,
@@ -32,6 +35,9 @@ _log = logging.getLogger(__name__)
 
 class Evaluating(TrainerParts):
     """Evaluation and prediction."""
+
+    _evaluated_over: Average | None = None
+    """What the loss of this evaluation's batches is a mean over; None: not seen yet."""
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -104,6 +110,7 @@ class Evaluating(TrainerParts):
         loss_only = self.args.prediction_loss_only if prediction_loss_only is None else prediction_loss_only
         _log.info("***** Running %s *****\n  Batch size = %s", description, self.args.eval_batch_size)
         self.callback_handler.eval_dataloader = dataloader
+        self._evaluated_over = None
         with self._model_for_evaluation(dataloader) as model:
             this = EvaluationPass(self, dataloader, keeps_outputs=description == "Prediction")
             for inputs, is_last in _with_last(dataloader):
@@ -167,12 +174,16 @@ class Evaluating(TrainerParts):
     def _loss_and_outputs(self, model: nn.Module, inputs: Any, prediction_loss_only: bool) -> tuple[Any, Any]:
         fast_path = self._fast_path if prediction_loss_only and model is self.model else None
         loss = None if fast_path is None else fast_path.loss(inputs)
-        if loss is not None:
+        if fast_path is not None and loss is not None:
+            self._evaluated_over = fast_path.average
             return loss.detach(), None
         options: dict[str, Any] = {}
-        counts = "labels" in inputs and (self.model_accepts_loss_kwargs or self.compute_loss_func is not None)
+        is_own = self.compute_loss_func is None and traits.is_own(self, Learning, "compute_loss")
+        counts = not is_own and "labels" in inputs
+        counts = counts and (self.model_accepts_loss_kwargs or self.compute_loss_func is not None)
         if counts and takes_argument(self.compute_loss, "num_items_in_batch"):
             options["num_items_in_batch"] = count_targets(inputs, ["labels"], shifts=self._loss_shifts_labels)
+        seen = dict(inputs)
         if self.args.use_liger_kernel and prediction_loss_only:
             inputs = {**inputs, "skip_logits": True}
         averages = self.args.average_tokens_across_devices
@@ -181,7 +192,24 @@ class Evaluating(TrainerParts):
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True, **options)
         finally:
             self.args.average_tokens_across_devices = averages
+        if self._evaluated_over is None:
+            self._evaluated_over = self._found_average(loss, outputs, seen)
         return loss.detach().mean(), outputs
+
+    def _found_average(self, loss: Tensor, outputs: Any, inputs: Any) -> Average | None:
+        """What the loss of an evaluated batch is a mean over; None where this batch has no targets."""
+        if self.label_smoother is not None:
+            return Average.SHIFTED if traits.is_causal(self.model) else Average.LABELS
+        found = averaged_over(loss, outputs, inputs, self._ignored_label)
+        is_own = self.compute_loss_func is None and traits.is_own(self, Learning, "compute_loss")
+        if found is Average.BATCH and is_own and self.model_accepts_loss_kwargs:
+            found = self._average_by_dividing(self.model, inputs, loss.detach().float().mean()) or found
+        if found is Average.BATCH and labels_of(inputs) is not None:
+            self._say_once(
+                f"{type(self.model).__name__}: its loss is no mean over the labels of a batch, as far as it can be "
+                "computed again from its outputs; batches of an evaluation weigh by their rows"
+            )
+        return found
 
     @contextmanager
     def _model_for_evaluation(self, dataloader: Any) -> Iterator[Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from instar.api.averaging import Average
 from instar.api.base import TrainerParts
 from instar.api.containers import Pile, find_batch_size
 from instar.api.gathering import Share, gather_rows, interleave, keep_rows
@@ -78,9 +79,12 @@ class EvaluationPass:
     def _targets(self, rows: Rows) -> Any:
         if not rows.num_real:
             return 0
-        trainer = self._trainer
+        trainer, average = self._trainer, self._trainer._evaluated_over
+        if average is Average.BATCH:
+            return rows.num_real
         config = getattr(trainer.model, "config", None)
-        counted = count_targets(rows.inputs, trainer.label_names, shifts=trainer._loss_shifts_labels, config=config)
+        shifts = trainer._loss_shifts_labels if average is None else average is Average.SHIFTED
+        counted = count_targets(rows.inputs, trainer.label_names, shifts=shifts, config=config)
         return rows.num_real if counted is None else counted
 
     def _main_input(self, rows: Rows) -> Any:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from instar.api import traits
 from instar.api.agreement import compare
+from instar.api.averaging import Average
 from instar.api.learning import Learning
 from instar.api.loading import Loading
 from instar.api.pieces import is_out_of_memory
@@ -60,6 +61,11 @@ class FastPath:
             _say(_plainly(name, obstacle or "packed rows are not known for its family"))
             return None
         return cls(network, head, trainer)
+
+    @property
+    def average(self) -> Average:
+        """What its losses are means over."""
+        return Average.SHIFTED if self._head == "causal_lm" else Average.LABELS
 
     def loss(self, inputs: Mapping[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor | None:
         """Mean over the batch's targets, or their sum over `num_items_in_batch`; None: the batch goes the plain way."""
