@@ -4,12 +4,12 @@ Shape letters: D documents, T tokens, V classes.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instar.api.containers import PADDING
@@ -63,6 +63,26 @@ def labels_of(inputs: Any) -> Tensor | None:
         return None
     found = [inputs[name] for name in ("shift_labels", "labels") if name in inputs]
     return next((labels for labels in found if isinstance(labels, Tensor)), None)
+
+
+def joined(batches: Sequence[Any], ignored: int) -> dict[str, Any] | None:
+    """Batches as one, shorter rows filled up with padding that is no target; None for what cannot be joined."""
+    first = batches[0]
+    if not all(isinstance(batch, Mapping) and batch.keys() == first.keys() for batch in batches):
+        return None
+    found = {}
+    for name in first:
+        values = [batch[name] for batch in batches]
+        if not all(isinstance(value, Tensor) and value.ndim for value in values):
+            return None
+        fill = ignored if "labels" in name and not values[0].is_floating_point() else 0
+        rows = [row for value in values for row in value]
+        if len({row.shape[1:] for row in rows}) > 1:
+            return None
+        found[name] = (
+            nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill) if rows[0].ndim else torch.stack(rows)
+        )
+    return found
 
 
 def with_a_target(inputs: Any) -> dict[str, Any]:

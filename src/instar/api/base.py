@@ -65,12 +65,13 @@ class TrainerParts:
         _memory_tracker: Any
         _signature_columns: list[str] | None
         _train_batch_size: int
+        _read_batch_size: int
+        """Samples of a batch as it is read; more than `_train_batch_size` where batches are cut to fit in memory."""
         _created_lr_scheduler: bool
         _loss_shifts_labels: bool
         _ignored_label: int
         _average: Any
         _evaluated_over: Any
-        _step_has_targets: bool
         _step_takes: dict[str, bool]
         """What the methods are and take that users override."""
         _fast_path: Any
@@ -107,6 +108,7 @@ class TrainerParts:
 
         # ---- training ----
         def _inspect_overrides(self) -> None: ...
+        def _may_be_cut(self, parts: int) -> bool: ...
         def _average_by_dividing(self, model: Any, inputs: Any, loss: Tensor) -> Any: ...
         def _say_once(self, text: str) -> None: ...
         def train(

@@ -228,7 +228,7 @@ class Construction(TrainerParts):
         self.current_flos = 0
         self.current_gradient_accumulation_steps = self.args.gradient_accumulation_steps
         self._trial: Any = None
-        self._train_batch_size = self.args.train_batch_size
+        self._train_batch_size = self._read_batch_size = self.args.train_batch_size
         self._created_lr_scheduler = False
         self._weight_average = None
         self.control = self.callback_handler.on_init_end(self.args, self.state, self.control)

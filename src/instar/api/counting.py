@@ -47,7 +47,7 @@ class Counting(Learning):
 
     def _count_loss(self, result: "FaceResult") -> None:
         """Add a step's loss to the sum since the last log, and act on one that is no number as `non_finite` says."""
-        if not self._step_has_targets and self._alone:
+        if self._num_without_targets and self._num_without_targets == len(self._pieces):
             self._empty_since_log += 1
         is_finite = torch.isfinite(result.loss)
         if not self._scaler.is_enabled():  # whose gradients are too large now and then
@@ -137,7 +137,7 @@ class Counting(Learning):
 
     def _samples_a_batch(self) -> int:
         """Samples of a micro-batch as it is read, over all ranks."""
-        return self.args.train_batch_size * self.runtime.data_size
+        return self._read_batch_size * self.runtime.data_size
 
     def _loop_values(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the state, so that a run that goes on logs what it would have logged."""

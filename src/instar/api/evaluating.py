@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from instar.api import traits
-from instar.api.averaging import Average, averaged_over, labels_of
+from instar.api.averaging import Average, averaged_over, joined, labels_of
 from instar.api.base import TrainerParts
 from instar.api.containers import detach
 from instar.api.evaluation_pass import EvaluationPass
@@ -26,6 +26,7 @@ from instar.api.outputs import (
     speed_metrics,
     takes_argument,
 )
+from instar.api.pieces import num_rows
 from instar.api.targets import count_targets
 from instar.model.memory import own_memory
 from instar.optim.modes import eval_mode, judged_weights
@@ -38,6 +39,8 @@ class Evaluating(TrainerParts):
 
     _evaluated_over: Average | None = None
     """What the loss of this evaluation's batches is a mean over; None: not seen yet."""
+    _first_row: Any = None
+    """The first batch, where it has one row: its mean may be one of anything."""
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -192,9 +195,21 @@ class Evaluating(TrainerParts):
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True, **options)
         finally:
             self.args.average_tokens_across_devices = averages
-        if self._evaluated_over is None:
-            self._evaluated_over = self._found_average(loss, outputs, seen)
+        self._find_evaluated_over(loss, outputs, seen)
         return loss.detach().mean(), outputs
+
+    def _find_evaluated_over(self, loss: Tensor, outputs: Any, inputs: Any) -> None:
+        """What this evaluation's losses are means over; a batch of one row is looked at again with the next."""
+        if self._evaluated_over is None:
+            self._evaluated_over = self._found_average(loss, outputs, inputs)
+            is_open = self._evaluated_over in (Average.LABELS, Average.SHIFTED) and num_rows(inputs) == 1
+            self._first_row = inputs if is_open and self.label_smoother is None else None
+        elif self._first_row is not None and num_rows(inputs) == 1:
+            both = joined([self._first_row, inputs], self._ignored_label)
+            self._first_row = None
+            if both is not None:
+                loss, outputs = self.compute_loss(self.model, dict(both), return_outputs=True)
+                self._evaluated_over = self._found_average(loss, outputs, both) or self._evaluated_over
 
     def _found_average(self, loss: Tensor, outputs: Any, inputs: Any) -> Average | None:
         """What the loss of an evaluated batch is a mean over; None where this batch has no targets."""

@@ -80,8 +80,6 @@ class EvaluationPass:
         if not rows.num_real:
             return 0
         trainer, average = self._trainer, self._trainer._evaluated_over
-        if average is Average.BATCH:
-            return rows.num_real
         config = getattr(trainer.model, "config", None)
         shifts = trainer._loss_shifts_labels if average is None else average is Average.SHIFTED
         counted = count_targets(rows.inputs, trainer.label_names, shifts=shifts, config=config)
@@ -139,7 +137,10 @@ class EvaluationPass:
 
     def loss(self) -> float | None:
         """The loss over all targets of all ranks; None where `prediction_step` gave none."""
-        return mean_loss(self._loss_table())
+        table_N3 = self._loss_table()
+        if len(table_N3) and self._trainer._evaluated_over is Average.BATCH:
+            table_N3[:, 1] = table_N3[:, 2]  # found after the first batch
+        return mean_loss(table_N3)
 
     def num_samples(self) -> int:
         """The rows that were really there, on all ranks."""

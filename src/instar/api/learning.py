@@ -45,7 +45,7 @@ class Learning(Weighing):
         if lacks_targets and self.runtime.world_size > 1:
             inputs = with_a_target(inputs)  # the loss is a number, which counts for nothing
         elif lacks_targets and self._average is not None:
-            return torch.zeros((), device=self.args.device)
+            return self._nothing()
         with self.compute_loss_context_manager():
             # Before the batch is moved: on the host, looking at its padding makes no device wait.
             loss = None if self._fast_path is None else self._fast_path.loss(inputs, num_items_in_batch)
@@ -60,8 +60,7 @@ class Learning(Weighing):
         if every is not None and self.state.global_step % every == 0 and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         if lacks_targets and not bool(torch.isfinite(loss.detach()).all()):
-            return torch.zeros((), device=self.args.device)
-        self._step_has_targets = True
+            return self._nothing()
         if not (is_scaled or self._is_scaled(num_items_in_batch)):
             loss = loss * self._share_of_piece()
         elif self._uneven:
@@ -93,7 +92,7 @@ class Learning(Weighing):
             loss = self.label_smoother(outputs, labels, shift_labels=shifts, num_items_in_batch=num_items_in_batch)
         else:
             loss = loss_of(outputs, inputs)
-            if told is None:
+            if told is None and self._average is None and len(self._pieces) > 1:
                 self._observe(loss, outputs, inputs)
             elif told is not num_items_in_batch:
                 self._model_divides = depends_on(loss, told)

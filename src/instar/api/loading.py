@@ -22,6 +22,8 @@ _BY_LENGTH = ("group_by_length", "batch_rebalance")
 class Loading(TrainerParts):
     """Data loaders, samplers and columns. Each `get_*_dataloader` may be overridden; any `DataLoader` will do."""
 
+    _takes_keywords: bool = False
+    """Whether the model's forward takes whatever a batch holds."""
     _eval_dataloaders: dict[str, DataLoader[Any]]
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -197,7 +199,9 @@ class Loading(TrainerParts):
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
-            named = list(signature(traits.base_of(self.model).forward).parameters)
+            parameters = signature(traits.base_of(self.model).forward).parameters
+            named = list(parameters)
+            self._takes_keywords = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
             # collators rename these two to `labels`
             self._signature_columns = [*named, *sorted({"label", "label_ids", *self.label_names} - set(named))]
 
@@ -255,13 +259,12 @@ class Loading(TrainerParts):
         return inputs
 
     def _drop_unusable(self, inputs: Any) -> Any:
-        """The batch without texts and lists of numbers that the forward does not name.
-
-        A forward that names none of the batch takes everything by keywords, and gets everything.
-        """
+        """The batch without texts and lists of numbers that the forward cannot take: all, where it takes keywords."""
         if self._signature_columns is None:
             self._set_signature_columns_if_needed()
         named = self._signature_columns or ()
+        if self._takes_keywords:
+            return inputs
         unusable = [name for name, value in inputs.items() if name not in named and is_no_tensor(value)]
         if not unusable or not any(name in named for name in inputs):
             return inputs

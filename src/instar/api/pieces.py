@@ -31,6 +31,12 @@ def cut(batch: Any, parts: int) -> list[Any]:
     return [_rows(batch, first, min(first + size, rows), rows) for first in range(0, rows, size)]
 
 
+def first_rows(batch: Any, count: int) -> Any:
+    """The first samples of a batch."""
+    rows = num_rows(batch)
+    return _rows(batch, 0, min(count, rows), rows)
+
+
 def _rows(value: Any, first: int, last: int, rows: int) -> Any:
     if isinstance(value, Tensor):
         return value[first:last] if value.ndim and len(value) == rows else value

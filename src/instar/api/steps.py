@@ -81,6 +81,14 @@ class FaceResult(StepUpdate):
     """Mean over the step's targets, on this rank."""
 
 
+class SmallerBatchesError(Exception):
+    """Memory does not suffice for a batch that must not be cut: train with batches of `size` from the beginning."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"batches of {size} samples")
+        self.size = size
+
+
 class MicroBatchSteps:
     """The work of a Trainer's loop: reads micro-batches, hands them to `training_step`, steps the schedule."""
 
@@ -196,9 +204,23 @@ class MicroBatchSteps:
         alone = trainer.runtime.world_size == 1
         if not (trainer.args.auto_find_batch_size and alone and is_out_of_memory(error) and largest > 1):
             return False
+        if not trainer._may_be_cut(self.parts * 2):
+            return self._begins_again(error, largest)
         self.parts *= 2
-        trainer._found_batch_size(math.ceil(trainer.args.train_batch_size / self.parts))
+        trainer._found_batch_size(math.ceil(trainer._read_batch_size / self.parts))
         return True
+
+    def _begins_again(self, error: BaseException, largest: int) -> bool:
+        """Before the first step, ask for smaller batches; later it would be another run, so the error goes on."""
+        trainer = self.trainer
+        if trainer.state.global_step == trainer._initial_global_step and trainer._read_batch_size > 1:
+            raise SmallerBatchesError(math.ceil(min(trainer._read_batch_size, largest) / 2)) from error
+        error.add_note(
+            "auto_find_batch_size: the loss of a batch is not a mean over its samples one by one, so that a batch "
+            f"cannot be cut, and step {trainer.state.global_step} is too late to begin again with smaller ones: set "
+            "per_device_train_batch_size lower"
+        )
+        return False
 
     def set_rate(self, state: FaceState, batch: MicroBatches) -> float:
         """The rate that the schedule set after the step before."""

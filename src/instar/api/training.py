@@ -19,7 +19,7 @@ from instar.api.flow import Flow
 from instar.api.learning import Learning
 from instar.api.optimizing import Optimizing
 from instar.api.outputs import TrainOutput, enable_full_determinism, has_length, set_seed, speed_metrics
-from instar.api.steps import FaceState, MicroBatchSteps, Plan
+from instar.api.steps import FaceState, MicroBatchSteps, Plan, SmallerBatchesError
 from instar.api.structure import Structure
 from instar.model.specialize import Changes
 from instar.optim.modes import eval_mode
@@ -62,12 +62,35 @@ class Training(Counting):
                 self._load_from_checkpoint(checkpoint)
             quiet = preparing.quiet_uploads() if args.push_to_hub else nullcontext()
             with quiet:
+                return self._in_memory(checkpoint, trial, ignore_keys_for_eval)
+
+    def _in_memory(self, checkpoint: str | None, trial: Any, ignore_keys_for_eval: list[str] | None) -> TrainOutput:
+        """The training loop; again with smaller batches while memory does not suffice, where that is asked for."""
+        size = self._batch_size_of(checkpoint)
+        while True:
+            try:
                 return self._inner_training_loop(
-                    args=args,
+                    batch_size=size,
+                    args=self.args,
                     resume_from_checkpoint=checkpoint,
                     trial=trial,
                     ignore_keys_for_eval=ignore_keys_for_eval,
                 )
+            except SmallerBatchesError as smaller:
+                size = smaller.size
+                _log.warning(
+                    "out of memory: training begins again with batches of %d samples; the loss is one of the whole "
+                    "batch, so that each step and its loss are other ones than with %d samples",
+                    size,
+                    self._read_batch_size,
+                )
+
+    def _batch_size_of(self, checkpoint: str | None) -> int | None:
+        """With `auto_find_batch_size`, the batch size that the checkpoint's run had found; None for that of `args`."""
+        if checkpoint is None or not self.args.auto_find_batch_size:
+            return None
+        samples = self._load_loop_values(checkpoint).get("samples_a_batch")
+        return None if samples is None else min(samples // self.runtime.data_size, self.args.train_batch_size)
 
     def _inner_training_loop(
         self,
@@ -77,9 +100,8 @@ class Training(Counting):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        del batch_size
         args = args or self.args
-        self._train_batch_size = args.train_batch_size
+        self._train_batch_size = self._read_batch_size = batch_size or args.train_batch_size
         self._inspect_overrides()
         loader = self.get_train_dataloader()
         epochs, updates, _, samples, _, batches, max_steps = self.set_initial_training_values(args, loader)
@@ -92,7 +114,7 @@ class Training(Counting):
         state = self._loop_state()
         preparing.say_plan(self, plan, max_steps)
         with self._changes:
-            self._fast_path = FastPath.of(self)
+            self._fast_path = self._fast_path or FastPath.of(self)
         max_norm = args.max_grad_norm if args.max_grad_norm and args.max_grad_norm > 0 else math.inf
         limits = StepLimits(max_norm=max_norm, skips_non_finite=args.non_finite != "log")
         fit(state, self._steps, Flow(self, trial, ignore_keys_for_eval), self.runtime, limits)
@@ -263,7 +285,7 @@ class Training(Counting):
 
     def _resume_batch_size(self) -> None:
         """With `auto_find_batch_size`, begin with the micro-batches that the checkpoint's run had found."""
-        found, asked = self.state.train_batch_size, self.args.train_batch_size
+        found, asked = self.state.train_batch_size, self._read_batch_size
         if self.args.auto_find_batch_size and found and found < asked and self._steps is not None:
             self._steps.parts = -(-asked // found)
             self._train_batch_size = found

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from instar.api import traits
 from instar.api.agreement import evaluating
-from instar.api.averaging import Average, averaged_over, labels_of
+from instar.api.averaging import Average, averaged_over, joined, labels_of
 from instar.api.base import TrainerParts
 from instar.api.batches import RoundRows
-from instar.api.pieces import num_rows
+from instar.api.pieces import cut, first_rows, is_out_of_memory, num_rows
 
 _log = logging.getLogger(__name__)
 _PASSING = "RegisterPostBackwardFunctionBackward"
@@ -38,10 +38,11 @@ class Weighing(TrainerParts):
     _average: Average | None = None
     """What the model's own loss is a mean over; None: not found yet."""
     _average_tries: int = 0
+    _average_is_confirmed: bool = False
     _average_is_shared: bool = False
     """Whether all ranks have compared what they found."""
-    _step_has_targets: bool = True
-    """Whether a micro-batch of the step had a target so far."""
+    _num_without_targets: int = 0
+    """Micro-batches of the step that had no target so far."""
     _model_divides: bool | None = None
     """Whether the model divides its loss by the `num_items_in_batch` it is told; None: not seen yet."""
 
@@ -53,15 +54,18 @@ class Weighing(TrainerParts):
 
     def _observe(self, loss: Any, outputs: Any, inputs: Any) -> None:
         """Find out what the model's loss averages from a forward pass that was not told the number of targets."""
-        decides_nothing = torch.is_grad_enabled() and len(self._pieces) <= 1 and self.runtime.data_size == 1
-        is_done = self._average is not None or self._average_tries >= _MOST_TRIES or decides_nothing
+        is_done = self._average is not None or self._average_tries >= _MOST_TRIES
         if is_done or not isinstance(loss, Tensor) or not self._is_models_loss:
             return
         self._average_tries += 1
         self._average = averaged_over(loss, outputs, inputs, self._ignored_label)
 
-    def _find_average(self, batch: Any) -> None:
-        """Find out what the loss averages before it is told by what to divide; costs a forward pass, once."""
+    def _find_average(self, batches: Sequence[Any]) -> None:
+        """Find out what the loss averages before it is told by what to divide; costs a forward pass, once.
+
+        Of batches of one row, several are looked at together: one row has one mean, whatever it is of.
+        """
+        batch = batches[0] if num_rows(batches[0]) > 1 else joined(batches, self._ignored_label) or batches[0]
         if labels_of(batch) is None:
             return
         model = self.model_wrapped if self.runtime.is_sharded else self.model
@@ -71,9 +75,18 @@ class Weighing(TrainerParts):
             inputs = self._prepare_inputs(batch)
             loss, outputs = self._models_loss(model, inputs)
             self._observe(loss, outputs, inputs)
-            if self._average in _OVER_LABELS or not isinstance(loss, Tensor):
-                return
-            self._average = self._average_by_dividing(model, inputs, loss.float().mean())
+            if self.model_accepts_loss_kwargs and self._average not in _OVER_LABELS and isinstance(loss, Tensor):
+                self._average = self._average_by_dividing(model, inputs, loss.float().mean())
+
+    def _confirm_average(self) -> None:
+        """Look again where it was found with one row, whose mean may be one of anything."""
+        over_labels = self._average in _OVER_LABELS and not self._average_is_confirmed
+        if over_labels and len(self._pieces) > 1 and num_rows(self._pieces[0]) == 1:
+            self._average, self._average_tries = None, 0
+            self._find_average(self._pieces)
+            if self._average is None:
+                self._average = Average.BATCH
+        self._average_is_confirmed = self._average is not None
 
     def _average_by_dividing(self, model: Any, inputs: Any, loss: Tensor) -> Average | None:
         """What the loss averages by how it changes when it is told another number of targets; else what it was."""
@@ -103,6 +116,41 @@ class Weighing(TrainerParts):
         self._average = (found[0] if len(found) == 1 else Average.BATCH) if found else None
         self._average_is_shared = bool(found)
 
+    # ---- batches that memory does not hold ----
+
+    def _may_be_cut(self, parts: int) -> bool:
+        """Whether a step stays what it is when its micro-batches are cut: tried on as many rows as memory holds."""
+        takes = self._step_takes
+        if not (takes["is_own_loss"] and takes["is_own_step"]) or self.compute_loss_func is not None:
+            return False
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
+            return False
+        some = cut(self._pieces[0], parts)[0]
+        some = some if num_rows(some) > 1 else first_rows(self._pieces[0], 2)
+        while num_rows(some) > 1:
+            try:
+                return self._is_additive(some)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            some = cut(some, 2)[0]
+        return False
+
+    def _is_additive(self, batch: Any) -> bool:
+        """Whether the loss of some rows is the mean of the losses of each half of them, weighed by their targets."""
+        if self._average is None and self.label_smoother is None:
+            self._find_average([batch])
+        devices = [self.runtime.device] if self.runtime.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), evaluating(self.model), torch.no_grad(), self.runtime.autocast():
+            whole, *halves = (
+                self.compute_loss(self.model, self._prepare_inputs(dict(one))) for one in (batch, *cut(batch, 2))
+            )
+        if self._average not in (*_OVER_LABELS, Average.VALUES) and self.label_smoother is None:
+            return False
+        weighed = [(loss, float(self._count_labels(one))) for loss, one in zip(halves, cut(batch, 2), strict=True)]
+        mean = sum(float(loss) * count for loss, count in weighed if count) / sum(count for _, count in weighed)
+        return abs(mean - float(whole)) <= 1e-3 * max(1.0, abs(mean))
+
     # ---- targets ----
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
@@ -111,7 +159,7 @@ class Weighing(TrainerParts):
             return None
         if self._is_models_loss:
             if self._average is None and self._average_tries < _MOST_TRIES:
-                self._find_average(batch_samples[0])
+                self._find_average(batch_samples)
             self._share_average()
             if self._average is Average.BATCH:
                 return None
@@ -151,6 +199,11 @@ class Weighing(TrainerParts):
             labels = labels[..., 1:]
         return not (labels != self._ignored_label).any()
 
+    def _nothing(self) -> Tensor:
+        """The loss of a micro-batch without a target."""
+        self._num_without_targets += 1
+        return torch.zeros((), device=self.args.device)
+
     # ---- shares ----
 
     def _rows_of_round(self, batch: Any) -> RoundRows | None:
@@ -170,7 +223,7 @@ class Weighing(TrainerParts):
 
     def _begin_pieces(self, pieces: Sequence[Any]) -> None:
         self._pieces, self._piece, self._shares = pieces, -1, None
-        self._step_has_targets = False
+        self._num_without_targets = 0
 
     def _tells_targets(self) -> bool:
         """Whether the loss is divided by the targets that it is told."""
@@ -199,6 +252,7 @@ class Weighing(TrainerParts):
     def _shares_of_pieces(self) -> Sequence[Any]:
         pieces = self._pieces
         if self._step_takes["is_own_loss"] and self.compute_loss_func is None and self.loss_is_scaled_for_ga is None:
+            self._confirm_average()
             self._share_average()
             counts: list[Any] = [] if self._average is Average.BATCH else list(map(self._count_labels, pieces))
             if counts and all(count is not None for count in counts):
