@@ -231,6 +231,13 @@ rate: maybe
         ("a: " + "{b: " * 40 + "}" * 40, "more than 32 levels"),
         ("#" * ((1 << 20) + 1), "at most 1048576 bytes"),
         ("a: " + "9" * 5000, "digits"),
+        ("a: .inf", "text:1: wanted a finite number"),
+        ("a: [-.inf]", "text:1: wanted a finite number"),
+        ("a: .nan", "text:1: wanted a finite number"),
+        ("a: 1e400", "text:1: wanted a finite number"),
+        ("a: 1e39", "text:1: wanted a finite number"),
+        ("a: 9223372036854775808", "text:1: wanted a finite number"),
+        ("train: {budget: 1e400 steps}", "wanted a number above 0 and a unit"),
         ('a: "\\ud800"', "surrogate"),
         ("- a", "wanted a mapping with the keys name"),
         ("5", "wanted a mapping with the keys name"),
@@ -301,11 +308,12 @@ def test_any_text_gives_a_value_or_a_config_error(text):
 
 LETTERS = st.characters(exclude_categories=["Cs"])
 WORDS = st.one_of(st.text(LETTERS, max_size=12), st.sampled_from(["no", "null", "1e3", "0x1", "- a", ": ", "#", ""]))
-NUMBERS = st.floats(allow_nan=False)
+NUMBERS = st.floats(min_value=-3e38, max_value=3e38)
+WHOLE = st.integers(-(2**63) + 1, 2**63 - 1)
 OPTIMIZERS = st.one_of(
     st.builds(
         AdamW,
-        lr=st.floats(min_value=1e-300),
+        lr=st.floats(min_value=1e-300, max_value=3e38),
         betas=st.tuples(NUMBERS, NUMBERS),
         schedule=st.one_of(st.just(Constant()), st.builds(Cosine, floor=st.floats(0, 0.99))),
     ),
@@ -317,11 +325,11 @@ RUNS = st.builds(
     name=WORDS,
     model=st.one_of(
         st.builds(lambda path: FromFolder(**{"from": path}), st.text(LETTERS, max_size=9).map(Path)),
-        st.builds(FromConfig, config=WORDS, num_layers=st.integers(-(10**30), 10**30)),
+        st.builds(FromConfig, config=WORDS, num_layers=WHOLE),
     ),
     train=st.builds(Train, budget=BUDGETS, optimizer=OPTIMIZERS, save_every=st.none() | BUDGETS, compile=st.booleans()),
     stages=st.lists(OPTIMIZERS, max_size=3).map(tuple),
-    labels=st.dictionaries(WORDS, st.integers(), max_size=3),
+    labels=st.dictionaries(WORDS, WHOLE, max_size=3),
     words=st.lists(WORDS, max_size=4).map(tuple),
     rate=NUMBERS | st.just("auto"),
     speed=st.sampled_from(Speed),

@@ -27,6 +27,7 @@ class Config(BaseModel):
         arbitrary_types_allowed=True,
         validate_default=True,
         populate_by_name=True,
+        allow_inf_nan=False,
     )
 
 

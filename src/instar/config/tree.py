@@ -22,6 +22,9 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _INFINITE = re.compile(r"([-+]?)\.(?:inf|Inf|INF)")
 _NAN = re.compile(r"\.(?:nan|NaN|NAN)")
 _MAX_DIGITS = 400
+_SHOWN = 40
+_INT64 = 1 << 63
+_FLOAT32 = 3.4028234663852886e38
 
 
 @dataclass
@@ -166,7 +169,16 @@ class Reader:
         if len(text) > _MAX_DIGITS and _INT.fullmatch(text):
             self._fault(event, f"wanted a number of at most {_MAX_DIGITS} digits; got {len(text)}")
             return Node(None, origin, faulty=True)
-        return Node(resolve(text), origin, faulty)
+        value = resolve(text)
+        if isinstance(value, int | float) and not _is_in_range(value):
+            self._fault(event, f"wanted a finite number of usual size; got {text[:_SHOWN]}")
+            return Node(None, origin, faulty=True)
+        return Node(value, origin, faulty)
+
+
+def _is_in_range(value: float) -> bool:
+    """Whether 64 bits hold a whole number, and 32 bits a fraction: networks are of float32."""
+    return abs(value) < _INT64 if isinstance(value, int) else abs(value) <= _FLOAT32
 
 
 def resolve(text: str) -> bool | int | float | str | None:

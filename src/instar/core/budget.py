@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 UNITS = ("steps", "epochs", "samples", "tokens", "minutes")
+_LARGEST = 1e18
 _PATTERN = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]+)?)\s+([a-z]+)\s*")
 
 
@@ -25,7 +26,7 @@ class Budget:
             raise ValueError(f"wanted {wanted}; got {text!r}")
         unit = match[2] if match[2].endswith("s") else match[2] + "s"
         amount = float(match[1].replace("_", ""))
-        if unit not in units or amount <= 0:
+        if unit not in units or not 0 < amount <= _LARGEST:
             raise ValueError(f"wanted {wanted}; got {text!r}")
         if amount != int(amount) and unit not in ("epochs", "minutes"):
             raise ValueError(f"wanted a whole number of {unit}; got {text!r}")

@@ -17,6 +17,7 @@ from instar.model.initialise import initialise
 from instar.model.load import Crossing, load_model
 from instar.model.network import LoadReport, Network
 from instar.model.packing import notice, pack_model
+from instar.model.size import must_be_trainable_here
 
 Head = Literal["masked_lm", "causal_lm", "classify"]
 Pooling = Literal["first", "mean", "last"]
@@ -67,6 +68,11 @@ def _task_fields(head: Head, num_labels: int | None, problem_type: str | None) -
 def _empty(hf_config: Any, head: Head, seed: int) -> Any:
     """The model with the family's own initialisation, a function of the seed; torch's generator is left as it was."""
     kind = model_class(hf_config, head)
+    try:
+        must_be_trainable_here(kind, hf_config)
+    except (RuntimeError, OverflowError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError([f"model: {hf_config.model_type} refuses these values: {reason}"]) from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))
         try:

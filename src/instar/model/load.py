@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.core.errors import DataError, InputMissingError
+from instar.core.model_folder import must_be_model_folder
 from instar.core.seeds import derive
 from instar.model.architecture import Vocabulary, set_dropout
 from instar.model.classes import model_class
@@ -22,6 +23,11 @@ from instar.model.memory import own_memory
 from instar.model.network import LoadReport, Shape
 from instar.model.quiet import quiet
 from instar.model.resize import resize_by_token
+
+
+_MAX_TENSORS = 100_000
+_MIN_LAYERS = 200
+_MIN_LABELS, _MAX_LABELS = 1000, 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +110,7 @@ class _Found:
 def _crossed(model: Any, found: _Found, crossing: Crossing, tokenizer: Vocabulary, seed: int) -> tuple[Any, LoadReport]:
     """The loaded model with its holes filled, as the crossing wants it."""
     _check_backbone(model, found)
+    _must_be_finite(model, found)
     taken = _take(model, crossing.weights, found.fresh)
     if not crossing.keeps_head:
         head = _head_names(model)
@@ -138,13 +145,18 @@ def _read_config(folder: Path) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     path = folder / "config.json"
+    must_be_model_folder(folder)
     if not path.is_file():
         raise InputMissingError(f"{path}: no such file; wanted a model folder with config.json and model.safetensors")
     if not any(folder.glob("*.safetensors")):
         raise InputMissingError(f"{folder}: no .safetensors file; other formats are not read, convert the model first")
-    if (folder / "adapter_config.json").exists():
-        raise DataError(f"{folder}: this is an adapter, not a whole model; merge it into its model first")
     values = read_model_config(folder)
+    if values.get("quantization_config") is not None:
+        raise DataError(
+            f"{path}: this model is quantised (quantization_config), and instar reads plain weights; take the model "
+            "that it was made from, or write it out with `model.dequantize().save_pretrained(NEW)` of Transformers"
+        )
+    _must_be_bounded(values, folder)
     family = values["model_type"]
     if family not in CONFIG_MAPPING:
         raise DataError(f"{path}: architecture {family!r} is not one of Transformers'")
@@ -155,26 +167,62 @@ def _read_config(folder: Path) -> Any:
         raise DataError(f"{path}: {' '.join(str(error).split())[:300]}") from None
 
 
+def _must_be_bounded(values: Mapping[str, Any], folder: Path) -> None:
+    """DataError for sizes in config.json that the weights' headers belie, before anything is made of them.
+
+    A layer has a tensor of its own unless layers are shared, and a label has a row in some tensor.
+    """
+    shapes = _shapes(folder)
+    if len(shapes) > _MAX_TENSORS:
+        raise DataError(f"{folder}: holds {len(shapes):,} tensors; expected at most {_MAX_TENSORS:,}")
+    longest = max((size for shape in shapes.values() for size in shape), default=0)
+    limits = dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), max(len(shapes), _MIN_LAYERS))
+    limits |= dict.fromkeys(("num_labels", "_num_labels"), min(max(longest, _MIN_LABELS), _MAX_LABELS))
+    for name, limit in limits.items():
+        value = values.get(name)
+        if isinstance(value, int | float) and not value <= limit:
+            raise DataError(
+                f"{folder / 'config.json'}: {name} is {value:,}, and the weights ({len(shapes):,} tensors, the longest "
+                f"of {longest:,}) are of at most {limit:,}"
+            )
+
+
 def read_model_config(folder: Path) -> dict[str, Any]:
     """The values of a folder's config.json; DataError where it is damaged or names no `model_type`."""
     path = folder / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         str(values["model_type"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: wanted a model's configuration with a model_type; {error!r}") from None
     return dict(values)
 
 
 def _shapes(folder: Path) -> dict[str, Shape]:
-    """Names and shapes of the model's tensors as the folder has them; only headers are read."""
+    """Names and shapes of the model's tensors as the folder has them; only headers are read.
+
+    DataError for a file that is damaged.
+    """
     from safetensors import safe_open
 
     found: dict[str, Shape] = {}
     for path in sorted(folder.glob("model*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = file.keys()
+                if len(names) > _MAX_TENSORS:
+                    raise DataError(f"{path}: holds {len(names):,} tensors; expected at most {_MAX_TENSORS:,}")
+                found |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        except DataError:
+            raise
+        except Exception as error:  # noqa: BLE001  safetensors raises its own kinds
+            raise DataError(f"{path}: the weights cannot be read: {' '.join(str(error).split())[:300]}") from None
     return found
+
+
+def has_masked_head(folder: Path) -> bool:
+    """Whether the weights hold a masked language model's head in BERT's or ALBERT's layout, whatever else they hold."""
+    return any(name.removeprefix("cls.").startswith("predictions.") for name in _shapes(folder))
 
 
 def _must_be_of_its_size(kind: Any, hf_config: Any, folder: Path) -> None:
@@ -212,6 +260,18 @@ def _check_backbone(model: Any, found: _Found) -> None:
         raise DataError(
             f"{found.folder}: the model's body is not whole, or config.json is of another architecture: {shown}"
         )
+
+
+def _must_be_finite(model: Any, found: _Found) -> None:
+    """DataError for weights that are no numbers."""
+    bad = [
+        name
+        for name, parameter in model.named_parameters()
+        if name not in found.fresh and not bool(torch.isfinite(parameter.detach().sum(dtype=torch.float64)))
+    ]
+    if bad:
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise DataError(f"{found.folder}: NaN or infinite weights in {', '.join(bad[:5])}{more}; take the model again")
 
 
 def _head_names(model: Any) -> set[str]:

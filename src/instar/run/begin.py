@@ -14,10 +14,11 @@ from instar.checkpoint.tensors import read_tensors
 from instar.checkpoint.values import read_json
 from instar.core.budget import Budget
 from instar.core.errors import CheckpointError, ConfigError, DataError, InputMissingError
+from instar.core.model_folder import must_be_model_folder
 from instar.data.tokenizer import Tokenizer
 from instar.model import Crossing, LoadReport
 from instar.model.config import FromFolder
-from instar.model.load import read_model_config
+from instar.model.load import has_masked_head, read_model_config
 from instar.optim.schedule import Before, Continued, Rates, Rewarm, read_schedule
 from instar.run.config import RunConfig
 from instar.run.folder import read_run_file
@@ -51,11 +52,14 @@ class Origin:
         if (folder / manifest.NAME).is_file() or (folder / STATE).is_file():
             protocol.verify(folder)
             return cls(folder=folder, head=_head_of_run(folder), labels=Labels.read(folder))
+        must_be_model_folder(folder)
         if not (folder / "config.json").is_file():
             raise InputMissingError(f"model.from: {folder / 'config.json'}: no such file; wanted a model folder")
         config = read_model_config(folder)
         names = config.get("architectures") or [""]
         head = next((head for ending, head in _HEADS.items() if str(names[0]).endswith(ending)), None)
+        if head is None and has_masked_head(folder):
+            head = "masked_lm"  # beside another one, as in BertForPreTraining
         return cls(folder=folder, head=head, labels=_foreign_labels(config) if head == "classify" else None)
 
     def keeps_head(self, task: TaskLike, labels: Labels) -> tuple[bool, str]:

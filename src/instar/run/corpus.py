@@ -12,6 +12,7 @@ import numpy as np
 
 from instar.checkpoint.disk import disk_errors
 from instar.core.errors import ConfigError, DataError, InputMissingError
+from instar.core.model_folder import must_be_model_folder
 from instar.core.rundir import RunFolder
 from instar.data.cache import TokenCache, build_cache
 from instar.data.config import DataConfig, Split
@@ -67,7 +68,7 @@ def build_corpus(config: RunConfig, tell: Tell, saved: Path | None = None) -> Co
 
 def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
     if saved is None and isinstance(config.model, FromFolder):
-        _must_be_no_run(Path(config.model.path))
+        _must_be_a_model(Path(config.model.path))
     tokenizer = Tokenizer.load(saved) if saved is not None else _tokenizer(config, tell)
     data = config.data
 
@@ -161,8 +162,9 @@ def _tokenizer(config: RunConfig, tell: Tell) -> Tokenizer:
     return Tokenizer.load(Path(config.model.path))
 
 
-def _must_be_no_run(folder: Path) -> None:
-    """InputMissingError if a run folder is named where a checkpoint in it is meant."""
+def _must_be_a_model(folder: Path) -> None:
+    """DataError or InputMissingError for anything but a model; a run folder is no checkpoint."""
+    must_be_model_folder(folder)
     inside = RunFolder(folder).checkpoints()
     if inside and not (folder / "config.json").is_file():
         raise InputMissingError(f"model.from: {folder} is a run, not a model; did you mean {inside[-1][1]}?")

@@ -7,6 +7,7 @@ from typing import Any
 from instar.checkpoint import manifest
 from instar.checkpoint.lineage import STATE
 from instar.core.errors import DataError, UsageError
+from instar.core.model_folder import must_be_model_folder
 from instar.data.labels import LabelKind
 from instar.data.tokenizer import Tokenizer
 from instar.model import build_network
@@ -30,6 +31,7 @@ def take_up_any(folder: Path, head: HeadName | None = None) -> Ready:
 
     UsageError for a model that does something else than `head`, DataError for one whose head was never trained.
     """
+    must_be_model_folder(folder)
     ready = _foreign(folder, head) if _is_foreign(folder) else take_up(folder)
     if head is not None and ready.task.head != head:
         raise UsageError(f"{folder}: wanted a model that {_DOES[head]}; this one {_DOES[ready.task.head]}")
