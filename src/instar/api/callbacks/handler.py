@@ -1,6 +1,7 @@
 """All callbacks as one: every event reaches each of them, in order."""
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -172,11 +173,16 @@ class CallbackHandler(TrainerCallback):
 def _listens(callback: Any, event: str) -> bool:
     """False where an event is the empty one of the base class, this package's or Transformers'."""
     method = getattr(callback, event, None)
-    function = getattr(method, "__func__", method)
-    if function is None or function is TrainerCallback.__dict__[event]:
-        return False
-    origin = (getattr(function, "__module__", ""), getattr(function, "__qualname__", ""))
-    return origin != ("transformers.trainer_callback", f"TrainerCallback.{event}")
+    code = getattr(getattr(method, "__func__", method), "__code__", None)
+    if code is None:
+        return method is not None
+    return code.co_qualname != f"TrainerCallback.{event}" or code.co_filename not in _homes()
+
+
+def _homes() -> set[str]:
+    """The files in which the events that do nothing are written: a decorated or replaced one has code elsewhere."""
+    modules = (sys.modules.get(name) for name in (TrainerCallback.__module__, "transformers.trainer_callback"))
+    return {str(module.__file__) for module in modules if module is not None}
 
 
 def _is_a(callback: Any, name: str) -> bool:
