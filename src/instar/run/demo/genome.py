@@ -105,7 +105,7 @@ def _show(screen: Screen, plan: Plan, folder: DemoFolder, processes: Children) -
     screen.part(2, "Every base hidden once, by the final weights (instar probe)")
     features = features_of(annotation_of_yeast(), sizes_of(_genome(subject))).features
     beside = _measured(plan, folder, subject, features)
-    screen.table(_rows(beside))
+    screen.table(_rows(plan, beside))
     screen.part(3, "On what the budget went, by annotation")
     for line in _class_lines(beside):
         screen.line(line)
@@ -200,12 +200,14 @@ def _probed(plan: Plan, folder: DemoFolder, stage: Stage) -> Stored:
     return open_stored(output)
 
 
-def _rows(beside: Beside) -> list[tuple[str, str]]:
+def _rows(plan: Plan, beside: Beside) -> list[tuple[str, str]]:
     uniform, adaptive = beside.uniform, beside.adaptive
+    counted = plan.uniform.lines("eval")[-1]["baseline_loss"]
     mean = [np.nanmean(np.concatenate(list(arm.p_true.values()))) for arm in (uniform, adaptive)]
     return [
         ("", "uniform   adaptive"),
         ("held-out loss, nats a base (fewer is better)", f"{uniform.loss:<9.4f} {adaptive.loss:.4f}"),
+        ("the same, counting three bases on either side", f"{counted:.4f}"),
         ("share of tokens hidden in training", f"{uniform.rate:<9.4f} {adaptive.rate:.4f}"),
         ("mean probability of the right base", f"{mean[0]:<9.4f} {mean[1]:.4f}"),
     ]

@@ -67,6 +67,10 @@ def train_and_kill(
         f"{sum(token['right'] for token in hidden)} of these {len(hidden)} letters are right ({screen.legend()}); "
         f"over all held-out text {accuracy:.1%}, before training {before:.1%}, floor {floor:.1%}."
     )
+    scores = plan.letters.lines("eval")[-1]
+    screen.say(
+        f"Loss {scores['loss']:.3f} nats a letter; counting one letter on either side {scores['baseline_loss']:.3f}."
+    )
     return Letters(floor=floor, before=before, after=accuracy, kill_step=kill_step, comparison=comparison)
 
 

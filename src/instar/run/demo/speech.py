@@ -21,6 +21,8 @@ class Speech:
 
     before: float
     after: float
+    bigram: float
+    """Counts of tokens after each token of the training text."""
     gzip: float
     gzip_primed: float
     """gzip that may look back on the end of the training text."""
@@ -39,11 +41,19 @@ def write(screen: Screen, plan: Plan, children: Children) -> Speech:
     after = subject.trained(plan.speech)
     bits = float(after.scores()["bits_per_character"])
     last = _continued(after, plan)
+    logged = plan.speech.lines("eval")[-1]
+    bigram = logged["baseline_loss"] * logged["bits_per_character"] / logged["loss"]
     plain, primed, size = gzip_bits(subject)
     screen.say(f"Before training:  {PROMPT}|{first}")
     screen.say(f"After {plan.sizes.speech:,} steps:  {PROMPT}|{last}")
     result = Speech(
-        before=before, after=bits, gzip=plain, gzip_primed=primed, num_characters=size, samples=(first, last)
+        before=before,
+        after=bits,
+        bigram=bigram,
+        gzip=plain,
+        gzip_primed=primed,
+        num_characters=size,
+        samples=(first, last),
     )
     screen.say(f"Bits for a character of the held-out text ({size:,} characters; fewer is better):")
     screen.table(speech_rows(result))
@@ -56,6 +66,7 @@ def speech_rows(speech: Speech) -> list[tuple[str, str]]:
         ("the network before training", f"{speech.before:.2f}"),
         ("gzip -9", f"{speech.gzip:.2f}"),
         ("gzip -9 that has just read training text", f"{speech.gzip_primed:.2f}"),
+        ("bigrams: counts of each token after another", f"{speech.bigram:.2f}"),
         ("the network after training", f"{speech.after:.2f}"),
     ]
 

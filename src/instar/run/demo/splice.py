@@ -51,7 +51,8 @@ def classify(screen: Screen, plan: Plan, children: Children) -> Splice:
     scores = plan.dna.lines("eval")[-1]
     screen.say(
         f"It guesses {scores['masked_accuracy']:.1%} of the hidden bases of held-out stretches "
-        f"(floor: the commonest base, {(floor := commonest_floor(genome)):.1%})."
+        f"(floor: the commonest base, {(floor := commonest_floor(genome)):.1%}). "
+        f"Loss {scores['loss']:.4f} nats a base; counting three bases on either side {scores['baseline_loss']:.4f}."
     )
     subject = untrained(plan.splice)
     held_out, train = subject.held_out, subject.splits.train
