@@ -13,7 +13,7 @@ from instar.run.train import train
 
 for name in ("dna-mlm", "splice-classify"):
     Path(f"{name}.yaml").write_bytes(recipes()[name].read_bytes())
-first = train(Path("dna-mlm.yaml"), ["train.budget=60 steps"], output=Path("runs/dna"))
+first = train(Path("dna-mlm.yaml"), ["train.budget=60 steps", "train.batch_tokens=1024"], output=Path("runs/dna"))
 
 # %% [markdown]
 # The body goes on, the head is new; the run says which tensors.

@@ -10,7 +10,7 @@ from instar.run.fill_mask import fill_mask
 from instar.run.train import train
 
 Path("dna-mlm.yaml").write_bytes(recipes()["dna-mlm"].read_bytes())
-summary = train(Path("dna-mlm.yaml"), ["train.budget=60 steps"], output=Path("runs/dna"))
+summary = train(Path("dna-mlm.yaml"), ["train.budget=60 steps", "train.batch_tokens=1024"], output=Path("runs/dna"))
 
 # %%
 found = fill_mask(Path(summary["checkpoint"]), "ATGACCAAAG[MASK]AGCTACG", top=4)

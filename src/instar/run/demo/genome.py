@@ -47,8 +47,10 @@ PAGE = "browser.html"
 class Sizes:
     """How much is trained and shown."""
 
-    steps: int = 800
-    """Of each run; 15 seconds to half a minute on two idle cores."""
+    steps: int = 300
+    """Of each run; about a minute on two idle cores."""
+    batch_tokens: int = 2048
+    """Of each step."""
     bases: int = 12_000
     """Of the page, from the chromosome's first on: a telomere, repeats and genes."""
     probe_rate: float | None = None
@@ -58,7 +60,7 @@ class Sizes:
 
 
 FULL = Sizes()
-SMALL = Sizes(steps=40, bases=3_000, probe_rate=0.5, reports_both=False)
+SMALL = Sizes(steps=40, batch_tokens=512, bases=3_000, probe_rate=0.5, reports_both=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,8 @@ def demo_genome(output: Path, *, small: bool = False) -> Beside:
 
 
 def _plan(folder: DemoFolder, sizes: Sizes) -> Plan:
-    options = (f"train.budget={sizes.steps} steps", *every(sizes.steps, 8))
+    amount = (f"train.budget={sizes.steps} steps", f"train.batch_tokens={sizes.batch_tokens}")
+    options = (*amount, *every(sizes.steps, 8))
     return Plan(
         sizes=sizes,
         uniform=stage_of(folder, "uniform", "dna-mlm-uniform", options, sizes.steps),

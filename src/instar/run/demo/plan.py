@@ -90,8 +90,14 @@ def make_plan(folder: DemoFolder, sizes: Sizes) -> Plan:
     )
 
 
-_DNA = ("data.max_length=62",)
-"""Windows of the genome as long as the sequences of the classifier that is to begin from it."""
+_DNA = (
+    "model={config: bert, num_layers: 2, hidden_size: 64, num_heads: 4, intermediate_size: 128, max_length: 128, "
+    "dropout: 0.0, initializer_range: 0.08}",
+    "train.batch_tokens=2048",
+    "train.optimizer={kind: adamw, lr: 3e-3}",
+    "data.max_length=62",
+)
+"""A network and windows that the classifier can begin from: it has to know at which place a base stands."""
 
 
 def every(steps: int, evaluations: int) -> tuple[str, ...]:
