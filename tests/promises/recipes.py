@@ -66,6 +66,8 @@ def small(name: str, shared: Path) -> Small:
 def _overrides(config: RunConfig, shared: Path) -> Iterator[str]:
     if hasattr(config.model, "config"):
         yield from (f"model.{key}={value}" for key, value in _SIZES.items())
+        if "layer_types" in config.model.fields:
+            yield "model.layer_types=null"
     yield "model.dropout=0.0"
     if hasattr(config.tokenizer, "vocab_size"):
         yield "tokenizer.vocab_size=300"
