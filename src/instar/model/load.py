@@ -24,7 +24,6 @@ from instar.model.network import LoadReport, Shape
 from instar.model.quiet import quiet
 from instar.model.resize import resize_by_token
 
-
 _MAX_TENSORS = 100_000
 _MIN_LAYERS = 200
 _MIN_LABELS, _MAX_LABELS = 1000, 1_000_000

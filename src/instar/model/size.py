@@ -45,7 +45,7 @@ def must_be_trainable_here(kind: Any, hf_config: Any) -> None:
     if memory is not None and needed > memory:
         raise ConfigError(
             [
-                f"model: {numbers:,} parameters need {needed / 1e9:,.1f} GB of memory with their gradients and moments; "
+                f"model: {numbers:,} parameters need {needed / 1e9:,.1f} GB of memory with gradients and moments; "
                 f"this machine has {memory / 1e9:,.1f} GB. Lower model.num_layers or model.hidden_size"
             ]
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from instar.core.errors import DataError
 from instar.data.tokenizer.codec import Encoded
 
 
@@ -29,7 +30,12 @@ class FastCodec:
         self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        try:
+            encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # the library's own faults are no Exception
+                raise
+            raise DataError(f"the tokenizer cannot read these texts: {' '.join(str(error).split())[:300]}") from None
         return [self._tiled(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
 
     @staticmethod

@@ -1,13 +1,14 @@
 """Tokenizers that others saved: tokenizer.json, vocab.txt, or vocab.json and merges.txt."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from instar.core.errors import DataError
+from instar.core.model_folder import must_have_whole_files
 from instar.data.tokenizer.base import FAST_FILE, Marks, Tokenizer
 from instar.data.tokenizer.codec import Specials
 from instar.data.tokenizer.fast import FastCodec
+from instar.data.tokenizer.reference import backend_of, must_agree, read_object, reference_of
 
 _USUAL = {
     "pad": ("[PAD]", "<pad>", "<|pad|>"),
@@ -25,15 +26,27 @@ def read_foreign(folder: Path) -> tuple[FastCodec, Specials]:
 
     Special tokens are those the folder's configuration names, else usual ones that the vocabulary has.
     """
-    config = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
+    must_have_whole_files(folder)
+    config = {**read_object(folder / "special_tokens_map.json"), **read_object(folder / "tokenizer_config.json")}
     try:
-        backend = _backend(folder, config)
-    except DataError:
+        theirs = reference_of(folder, config)
+        backend = backend_of(theirs)
+        specials = _specials(backend, config, theirs)
+        codec = FastCodec(backend.to_str())
+        must_agree(codec, theirs, folder)
+    except (DataError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # the tokenizers library raises plain Exception
-        raise DataError(f"{folder}: the tokenizer cannot be read ({error})") from error
-    specials = _specials(backend, config)
-    return FastCodec(backend.to_str()), Specials.of(specials)
+    except BaseException as error:
+        reason = " ".join(str(error).split())[:300]
+        hint = (
+            "; `pip install sentencepiece protobuf` lets Transformers convert it" if _is_sentencepiece(folder) else ""
+        )
+        raise DataError(f"{folder}: the tokenizer cannot be read ({reason}){hint}") from error
+    return codec, Specials.of(specials)
+
+
+def _is_sentencepiece(folder: Path) -> bool:
+    return any(folder.glob("*.model")) and not (folder / FAST_FILE).is_file()
 
 
 def marks_of(folder: Path, tokenizer: Tokenizer) -> Marks | None:
@@ -48,7 +61,7 @@ def marks_of(folder: Path, tokenizer: Tokenizer) -> Marks | None:
     places = range(len(whole) - len(plain) + 1)
     start = next((place for place in places if whole[place : place + len(plain)] == plain), 0)
     before, after = tuple(whole[:start]), tuple(whole[start + len(plain) :])
-    config = _json(folder / "tokenizer_config.json")
+    config = read_object(folder / "tokenizer_config.json")
     return (
         _said(before, config.get("add_bos_token"), tokenizer.bos_id),
         _said(after, config.get("add_eos_token"), tokenizer.eos_id),
@@ -63,49 +76,20 @@ def _said(found: tuple[int, ...], wanted: object, number: int | None) -> tuple[i
     return found
 
 
-def _backend(folder: Path, config: dict[str, Any]) -> Any:
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-
-    if (folder / "tokenizer.json").is_file():
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
-    if (folder / "vocab.txt").is_file():
-        words = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
-        plain = [word for word in words if not word.startswith("[")]
-        lower = config.get("do_lower_case", all(word == word.lower() for word in plain))
-        vocabulary = {word: number for number, word in enumerate(words)}
-        backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-        backend.normalizer = normalizers.BertNormalizer(lowercase=bool(lower))
-        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        backend.decoder = decoders.WordPiece()
-        return backend
-    merges = next((folder / name for name in ("merges.txt", "vocab.bpe") if (folder / name).is_file()), None)
-    vocab = next((folder / name for name in ("vocab.json", "encoder.json") if (folder / name).is_file()), None)
-    if merges is None or vocab is None:
-        raise DataError(f"{folder}: no tokenizer here; wanted tokenizer.json, vocab.txt, or vocab.json and merges.txt")
-    backend = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(config.get("add_prefix_space", False)))
-    backend.decoder = decoders.ByteLevel()
-    return backend
-
-
-def _specials(backend: Any, config: dict[str, Any]) -> dict[str, str]:
+def _specials(backend: Any, config: dict[str, Any], theirs: Any) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, usual in _USUAL.items():
         named = config.get(f"{name}_token")
         text = named.get("content") if isinstance(named, dict) else named
+        if text is None and not theirs.is_fast:
+            text = getattr(theirs, f"{name}_token", None)
         candidates = [text] if isinstance(text, str) else usual
         token = next((token for token in candidates if backend.token_to_id(token) is not None), None)
         if token is not None:
             found[name] = token
-    backend.add_special_tokens(sorted(set(found.values()), key=backend.token_to_id))
+    if not theirs.is_fast:  # the tokens round a text may have other names: in ESM the end mark closes it
+        around = theirs.convert_ids_to_tokens(theirs.build_inputs_with_special_tokens([]))
+        found = dict(zip(("cls", "sep"), around, strict=True)) | found if len(around) == 2 else found
+    known = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    backend.add_special_tokens(sorted(set(found.values()) - known, key=backend.token_to_id))
     return found
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
-    return value if isinstance(value, dict) else {}
