@@ -126,6 +126,8 @@ class Own(nn.Module):
 
     def forward(self, input_ids: Tensor, labels: Tensor | None = None, attention_mask: Tensor | None = None) -> Any:
         logits = self.words(input_ids)
+        if labels is None:
+            return {"logits": logits}
         return {"loss": self.loss(logits, labels, self.words.weight), "logits": logits}
 
 
@@ -179,6 +181,54 @@ def test_accumulation_weighs_by_what_the_loss_averages(name: str, tmp_path: Path
     found = figures(tmp_path, model, samples, per_device_train_batch_size=1, gradient_accumulation_steps=4,
                     per_device_eval_batch_size=1)  # fmt: skip
     assert found == pytest.approx([expected] * 3, rel=1e-5)
+
+
+def strictly(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Passes over label 0; any label that is no class is an error, -100 among them."""
+    return flat(logits, labels, ignore_index=0)
+
+
+def padded_with_zeros(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    return {
+        name: nn.utils.rnn.pad_sequence([sample[name] for sample in samples], batch_first=True) for name in samples[0]
+    }
+
+
+def test_a_model_that_refuses_the_label_for_padding_is_trained_as_it_is(tmp_path: Path) -> None:
+    """Rows of unequal lengths, one in a batch: to look at them together, they would be padded with -100."""
+    samples = [
+        {"input_ids": torch.arange(1, length), "labels": torch.arange(1, length) % 6 + 1} for length in (8, 3, 6, 5)
+    ]
+    model = Own(strictly)
+    with torch.no_grad():
+        each = [model(**padded_with_zeros([one]))["loss"].item() for one in samples]
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=1, learning_rate=0.0, logging_steps=1, per_device_train_batch_size=1,
+        per_device_eval_batch_size=1, gradient_accumulation_steps=4, save_strategy="no", report_to="none",
+        use_cpu=True, disable_tqdm=True,
+    )  # fmt: skip
+    trainer = Trainer(
+        model, arguments, train_dataset=samples, eval_dataset=samples, data_collator=padded_with_zeros
+    )  # fmt: skip
+    trainer.train()
+    found = [trainer.state.log_history[0]["loss"], trainer.evaluate()["eval_loss"]]
+    assert found == pytest.approx([sum(each) / 4] * 2, rel=1e-5)
+
+
+def test_a_loss_function_that_takes_no_number_of_targets_is_a_mean_over_micro_batches(tmp_path: Path) -> None:
+    model, samples = Own(LOSSES["over labels"][0]), words()
+    with torch.no_grad():
+        each = [model(**stacked([one]))["loss"].item() for one in samples]
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=1, learning_rate=0.0, logging_steps=1, per_device_train_batch_size=1,
+        gradient_accumulation_steps=4, save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True,
+    )  # fmt: skip
+    trainer = Trainer(
+        model, arguments, train_dataset=samples, data_collator=stacked,
+        compute_loss_func=lambda outputs, labels: flat(outputs["logits"], labels),
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(sum(each) / 4, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", [F.mse_loss, F.binary_cross_entropy_with_logits, F.l1_loss])

@@ -41,6 +41,20 @@ def stack(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
     return {"x": torch.stack([sample["x"] for sample in samples])}
 
 
+def half_without_targets() -> list[dict[str, Any]]:
+    """Sentences of which those that the second rank reads in order have no target."""
+    return [
+        {**row, "labels": [-100] * len(row["labels"])} if number % 8 >= 4 else row
+        for number, row in enumerate(sentences(48))
+    ]
+
+
+def token_mean(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+    """A user's loss, which is divided by what it is told."""
+    summed = nn.functional.cross_entropy(outputs["logits"].flatten(0, 1), labels.flatten(), reduction="sum")
+    return summed / (labels.ne(-100).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
 def cases() -> dict[str, dict[str, Any]]:
     """Trainings of steps of 8 samples, also of numbers of samples that leave ranks fewer in the last step, or none."""
     return {
@@ -64,6 +78,18 @@ def cases() -> dict[str, dict[str, Any]]:
         },
         "no rows on rank 1": {"model": Rows(), "train_dataset": rows(42), "data_collator": stack},
         "uneven stream": {"model": Tagger(dropout=0.0), "train_dataset": Stream(42), "max_steps": 6},
+        **{
+            f"{name}, without targets on rank 1": {
+                "train_dataset": half_without_targets(),
+                "train_sampling_strategy": "sequential",
+                **options,
+            }
+            for name, options in {
+                "not told": {"model": Tagger(dropout=0.0)},
+                "told": {"model": Told(dropout=0.0), "gradient_accumulation_steps": 2},
+                "a loss function": {"model": Tagger(dropout=0.0), "compute_loss_func": token_mean},
+            }.items()
+        },
         "not told": {"model": Tagger(dropout=0.0)},
         "told": {"model": Told(dropout=0.0), "gradient_accumulation_steps": 2},
         "deaf": {"model": Deaf(dropout=0.0)},

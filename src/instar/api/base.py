@@ -4,7 +4,7 @@
 another one sets or defines. Names are those of the Transformers Trainer, because users' subclasses use them too.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,6 +110,7 @@ class TrainerParts:
         def _inspect_overrides(self) -> None: ...
         def _may_be_cut(self, parts: int) -> bool: ...
         def _average_by_dividing(self, model: Any, inputs: Any, loss: Tensor) -> Any: ...
+        def _joined(self, batches: Sequence[Any]) -> dict[str, Any] | None: ...
         def _say_once(self, text: str) -> None: ...
         def train(
             self, resume_from_checkpoint: Any = None, trial: Any = None, ignore_keys_for_eval: list[str] | None = None

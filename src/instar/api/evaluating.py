@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from instar.api import traits
-from instar.api.averaging import Average, averaged_over, joined, labels_of
+from instar.api.averaging import Average, averaged_over, labels_of
 from instar.api.base import TrainerParts
 from instar.api.containers import detach
 from instar.api.evaluation_pass import EvaluationPass
@@ -26,7 +26,7 @@ from instar.api.outputs import (
     speed_metrics,
     takes_argument,
 )
-from instar.api.pieces import num_rows
+from instar.api.pieces import is_out_of_memory, num_rows
 from instar.api.targets import count_targets
 from instar.model.memory import own_memory
 from instar.optim.modes import eval_mode, judged_weights
@@ -205,11 +205,21 @@ class Evaluating(TrainerParts):
             is_open = self._evaluated_over in (Average.LABELS, Average.SHIFTED) and num_rows(inputs) == 1
             self._first_row = inputs if is_open and self.label_smoother is None else None
         elif self._first_row is not None and num_rows(inputs) == 1:
-            both = joined([self._first_row, inputs], self._ignored_label)
+            both = self._joined([self._first_row, inputs])
             self._first_row = None
             if both is not None:
-                loss, outputs = self.compute_loss(self.model, dict(both), return_outputs=True)
-                self._evaluated_over = self._found_average(loss, outputs, both) or self._evaluated_over
+                self._evaluated_over = self._average_of_rows(both) or self._evaluated_over
+
+    def _average_of_rows(self, inputs: Any) -> Average | None:
+        """What the loss of rows that were padded here is a mean over; batches weigh alike if the model refuses them."""
+        try:
+            loss, outputs = self.compute_loss(self.model, dict(inputs), return_outputs=True)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
+            self._say_weighs_rows()
+            return Average.BATCH
+        return self._found_average(loss, outputs, inputs)
 
     def _found_average(self, loss: Tensor, outputs: Any, inputs: Any) -> Average | None:
         """What the loss of an evaluated batch is a mean over; None where this batch has no targets."""
@@ -220,11 +230,14 @@ class Evaluating(TrainerParts):
         if found is Average.BATCH and is_own and self.model_accepts_loss_kwargs:
             found = self._average_by_dividing(self.model, inputs, loss.detach().float().mean()) or found
         if found is Average.BATCH and labels_of(inputs) is not None:
-            self._say_once(
-                f"{type(self.model).__name__}: its loss is no mean over the labels of a batch, as far as it can be "
-                "computed again from its outputs; batches of an evaluation weigh by their rows"
-            )
+            self._say_weighs_rows()
         return found
+
+    def _say_weighs_rows(self) -> None:
+        self._say_once(
+            f"{type(self.model).__name__}: its loss is no mean over the labels of a batch, as far as it can be "
+            "computed again from its outputs; batches of an evaluation weigh by their rows"
+        )
 
     @contextmanager
     def _model_for_evaluation(self, dataloader: Any) -> Iterator[Any]:

@@ -41,7 +41,7 @@ class Learning(Weighing):
         """
         structure = self._structure
         model.train() if structure is None or structure.model is not model else structure.train()
-        lacks_targets = self._has_no_targets(inputs)
+        given, lacks_targets = inputs, self._has_no_targets(inputs)
         if lacks_targets and self.runtime.world_size > 1:
             inputs = with_a_target(inputs)  # the loss is a number, which counts for nothing
         elif lacks_targets and self._average is not None:
@@ -61,6 +61,8 @@ class Learning(Weighing):
             torch.cuda.empty_cache()
         if lacks_targets and not bool(torch.isfinite(loss.detach()).all()):
             return self._nothing()
+        if lacks_targets and self.runtime.world_size > 1 and self._has_no_targets(given):
+            loss = loss * 0.0  # whatever it was divided by; the ranks exchange gradients all the same
         if not (is_scaled or self._is_scaled(num_items_in_batch)):
             loss = loss * self._share_of_piece()
         elif self._uneven:

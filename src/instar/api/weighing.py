@@ -65,9 +65,28 @@ class Weighing(TrainerParts):
 
         Of batches of one row, several are looked at together: one row has one mean, whatever it is of.
         """
-        batch = batches[0] if num_rows(batches[0]) > 1 else joined(batches, self._ignored_label) or batches[0]
+        batch = batches[0] if num_rows(batches[0]) > 1 else self._joined(batches) or batches[0]
         if labels_of(batch) is None:
             return
+        try:
+            self._look_at(batch)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            if batch is batches[0] or is_out_of_memory(error):
+                raise
+            self._average_tries += 1  # padding that the model does not know, which the user's batches do not have
+
+    def _joined(self, batches: Sequence[Any]) -> dict[str, Any] | None:
+        """Batches as one, where that can be tried: on a GPU, a label that the model does not know ends the process."""
+        both = joined(batches, self._ignored_label)
+        if both is None or self.runtime.device.type == "cpu":
+            return both
+        *each, padded = (
+            labels is not None and bool((labels == self._ignored_label).any())
+            for labels in map(labels_of, (*batches, both))
+        )
+        return both if any(each) or not padded else None
+
+    def _look_at(self, batch: Any) -> None:
         model = self.model_wrapped if self.runtime.is_sharded else self.model
         device = self.runtime.device
         devices = [device] if device.type == "cuda" else []
@@ -227,7 +246,9 @@ class Weighing(TrainerParts):
 
     def _tells_targets(self) -> bool:
         """Whether the loss is divided by the targets that it is told."""
-        if not self._is_models_loss:
+        if self.compute_loss_func is not None:
+            return self._step_takes["compute_loss_func"]
+        if self.label_smoother is not None:
             return True
         return self.model_accepts_loss_kwargs and self._model_divides is not False
 
