@@ -74,6 +74,8 @@ class TrainerParts:
         _evaluated_over: Any
         _step_takes: dict[str, bool]
         """What the methods are and take that users override."""
+        _steps: Any
+        """The steps of the training that there is or was; None before the first."""
         _fast_path: Any
         """Losses of batches without their padding, while training and where the model is known; None otherwise."""
         _weight_average: WeightAverage | None
@@ -124,6 +126,7 @@ class TrainerParts:
         def _drop_unusable(self, inputs: Any) -> Any: ...
         def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any: ...
         def _without_average(self) -> AbstractContextManager[None]: ...
+        def _own_clipping(self) -> Callable[[], Tensor] | None: ...
         def _with_average(self) -> AbstractContextManager[None]:
             """The model holds the moving average of its weights within, where one is kept."""
 

@@ -36,13 +36,14 @@ class Counting(Learning):
         self._tr_loss = torch.tensor(before, device=device)
         bad = 0 if self.args.non_finite == "stop" else values.get("non_finite_since_log", 0)
         self._non_finite = torch.tensor(bad if self.runtime.is_main else 0, device=device)
-        self._num_non_finite = -bad
+        self._counted_from = values.get("counted_from", self.state.global_step)
+        self._num_non_finite = values.get("non_finite_before_log", -bad)
         self._empty_since_log = values.get("steps_without_targets_since_log", 0)
-        self._num_empty = 0 if checkpoint is None else -self._empty_since_log
+        self._num_empty = values.get("steps_without_targets_before_log", -self._empty_since_log)
         self._average = None if values.get("loss_averages") is None else Average(values["loss_averages"])
         self._average_tries, self._average_is_shared = 0, self._average is not None
         self._unsettled_tokens: Any = 0
-        self._total_loss_scalar = -before
+        self._total_loss_scalar = float(values.get("loss_before_log", -before))
         self._last_scale = self._scaler.get_scale()
 
     def _count_loss(self, result: "FaceResult") -> None:
@@ -99,7 +100,10 @@ class Counting(Learning):
         return logs
 
     def _mean_loss(self, steps: int) -> dict[str, Any]:
-        """The mean loss of the steps of this training, over those that had one; how many had none, where some had."""
+        """The mean loss of `steps`, over those that had one; how many had none, where some had.
+
+        A run that goes on counts the steps before it too, as the run that was never stopped.
+        """
         since_log = int(self.runtime.sum(self._non_finite))
         steps -= self._num_empty + self._empty_since_log
         self._total_loss_scalar += self._mean_over_ranks(self._tr_loss)
@@ -146,6 +150,10 @@ class Counting(Learning):
         return {
             "place": list(self._steps.place),
             "samples_a_batch": self._samples_a_batch(),
+            "counted_from": self._counted_from,
+            "loss_before_log": self._total_loss_scalar,
+            "non_finite_before_log": self._num_non_finite,
+            "steps_without_targets_before_log": self._num_empty,
             "loss_since_log": self._mean_over_ranks(self._tr_loss),
             "steps_since_log": self.state.global_step - self._globalstep_last_logged,
             "non_finite_since_log": int(self.runtime.sum(self._non_finite)),

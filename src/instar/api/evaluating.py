@@ -41,6 +41,8 @@ class Evaluating(TrainerParts):
     """What the loss of this evaluation's batches is a mean over; None: not seen yet."""
     _first_row: Any = None
     """The first batch, where it has one row: its mean may be one of anything."""
+    model_preparation_time: float | None = None
+    """Seconds that the model took to be made ready for an evaluation before any training; None: there was none."""
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -126,6 +128,8 @@ class Evaluating(TrainerParts):
         loss = this.loss()
         if loss is not None:
             metrics[f"{metric_key_prefix}_loss"] = loss
+        if self.model_preparation_time is not None:
+            metrics[f"{metric_key_prefix}_model_preparation_time"] = self.model_preparation_time
         start = f"{metric_key_prefix}_"
         named = {name if name.startswith(start) else start + name: value for name, value in metrics.items()}
         return EvalLoopOutput(predictions, labels, named, this.num_samples())
@@ -242,10 +246,13 @@ class Evaluating(TrainerParts):
     @contextmanager
     def _model_for_evaluation(self, dataloader: Any) -> Iterator[Any]:
         """The model in evaluation mode and precision; every module's mode, weight and optimizer is put back after."""
+        start_time = time.time()
         model = self._wrap_model(self.model, training=False, dataloader=dataloader)
         modules = list(model.modules()) if isinstance(model, nn.Module) else []
         if isinstance(model, nn.Module):
             own_memory(model)
+        if self._steps is None and self.model_preparation_time is None:
+            self.model_preparation_time = round(time.time() - start_time, 4)
         trained = [module for module in modules if module.training]
         if hasattr(model, "eval"):
             model.eval()

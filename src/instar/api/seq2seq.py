@@ -115,11 +115,12 @@ class Seq2SeqTrainer(Trainer):
         # processes that hold parts of the weights gather them together, so none may finish before the others
         return {"synced_gpus": self.is_fsdp_enabled and self.args.world_size > 1, **options}
 
+    def _pad_tensors_to_max_len(self, tensor: Tensor, max_length: int) -> Tensor:
+        """Rows of tokens, filled up to `max_length` with the padding token."""
+        return nn.functional.pad(tensor, (0, max_length - tensor.shape[-1]), value=self._pad_token())
+
     def _padded(self, tokens_BL: Tensor, length: int) -> Tensor:
-        missing = length - tokens_BL.shape[-1]
-        if missing <= 0:
-            return tokens_BL
-        return nn.functional.pad(tokens_BL, (0, missing), value=self._pad_token())
+        return tokens_BL if tokens_BL.shape[-1] >= length else self._pad_tensors_to_max_len(tokens_BL, length)
 
     def _pad_token(self) -> int:
         for holder in (self.processing_class, self.model.config):

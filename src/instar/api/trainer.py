@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from instar.api.construction import Construction
 from instar.api.evaluating import Evaluating
 from instar.api.hub import Hub
+from instar.api.inherited import InheritedNames
 from instar.api.loading import Loading
 from instar.api.optimizing import Optimizing
 from instar.api.reporting import Reporting
@@ -15,7 +16,7 @@ from instar.api.training import Training
 from instar.api.tuning import Tuning
 
 
-class Trainer(Construction, Training, Optimizing, Loading, Evaluating, Saving, Reporting, Hub, Tuning):
+class Trainer(Construction, Training, Optimizing, Loading, Evaluating, Saving, Reporting, Hub, Tuning, InheritedNames):
     """Trains, evaluates, saves and publishes a PyTorch model; takes the place of `transformers.Trainer`.
 
     Joined from mixins of one theme each. Subclass it and override what you need: every public method is called

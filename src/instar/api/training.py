@@ -103,6 +103,7 @@ class Training(Counting):
         args = args or self.args
         self._train_batch_size = self._read_batch_size = batch_size or args.train_batch_size
         self._inspect_overrides()
+        clip = self._own_clipping()
         loader = self.get_train_dataloader()
         epochs, updates, _, samples, _, batches, max_steps = self.set_initial_training_values(args, loader)
         plan = Plan(num_epochs=epochs, updates_per_epoch=updates, batches_per_epoch=batches)
@@ -116,7 +117,7 @@ class Training(Counting):
         with self._changes:
             self._fast_path = self._fast_path or FastPath.of(self)
         max_norm = args.max_grad_norm if args.max_grad_norm and args.max_grad_norm > 0 else math.inf
-        limits = StepLimits(max_norm=max_norm, skips_non_finite=args.non_finite != "log")
+        limits = StepLimits(max_norm=max_norm, clip=clip, skips_non_finite=args.non_finite != "log")
         fit(state, self._steps, Flow(self, trial, ignore_keys_for_eval), self.runtime, limits)
         return self._finalize_training(trial, samples)
 
@@ -298,7 +299,7 @@ class Training(Counting):
         self._settle_tokens()
         self._check_finite()
         steps = self.state.global_step - self._initial_global_step
-        loss = self._mean_loss(steps)
+        loss = self._mean_loss(self.state.global_step - self._counted_from)
         share = steps / max(self.state.max_steps, 1)
         metrics = speed_metrics("train", self._start_time, num_samples=num_train_samples * share, num_steps=steps)
         self.store_flos()

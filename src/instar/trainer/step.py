@@ -1,5 +1,6 @@
 """One optimizer step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,8 @@ class StepLimits:
 
     max_norm: float = 1.0
     """The gradient is scaled down to this norm; infinity: never."""
+    clip: Callable[[], Tensor] | None = None
+    """Bounds the gradient in place of the runtime, and gives its norm before."""
     skips_non_finite: bool = True
     """A gradient that is not finite leaves weights and optimizer as they were; False: the step is made all the same."""
 
@@ -46,7 +49,7 @@ def optimizer_step(
 
     lr = work.set_rate(state, batch)
     state.scaler.unscale_(state.optimizer)
-    grad_norm = runtime.clip(state.parameters, limits.max_norm)
+    grad_norm = limits.clip() if limits.clip else runtime.clip(state.parameters, limits.max_norm)
     callback.update_started(state)
     is_finite = _update(state, grad_norm, limits)
     callback.update_ended(state)

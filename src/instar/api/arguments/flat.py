@@ -70,6 +70,8 @@ class TrainingArguments(
     """
 
     _VALID_DICT_FIELDS: ClassVar[list[str]] = list(kinds.DICT_FIELDS)
+    default_optim: ClassVar[str] = "adamw_torch_fused"
+    """The value of `optim` where none is given."""
 
     def __post_init__(self) -> None:
         faults = [*kinds.parse_mappings(self)]

@@ -1,7 +1,9 @@
 """Optimizers that live with one vendor's hardware, and those of torchao."""
 
+from typing import Any
+
 from instar.api.optimizers.options import dtype, flag, whole
-from instar.api.optimizers.recipe import Recipe
+from instar.api.optimizers.recipe import Recipe, Request
 
 
 def _torchao(name: str) -> Recipe:
@@ -13,6 +15,15 @@ def _torchao(name: str) -> Recipe:
         fixed={"block_size": 256, "bf16_stochastic_round": False},
         options={"block_size": whole, "bf16_stochastic_round": flag},
     )
+
+
+def _with_dtypes(request: Request, found: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Names of dtypes as dtypes; PyTorch is not imported before an optimizer is asked for."""
+    del request
+    return found, {
+        name: dtype(value) if name.endswith("_dtype") and isinstance(value, str) else value
+        for name, value in kwargs.items()
+    }
 
 
 RECIPES = {
@@ -35,12 +46,18 @@ RECIPES = {
         install="build https://github.com/pytorch/torchdistx (no longer kept up); adamw_torch_8bit saves more",
         betas=True,
         eps=True,
-        fixed={"use_kahan_summation": False},
+        fixed={
+            "use_kahan_summation": False,
+            "momentum_dtype": "float32",
+            "variance_dtype": "float32",
+            "compensation_buffer_dtype": "bfloat16",
+        },
         options={
             "use_kahan_summation": flag,
             "momentum_dtype": dtype,
             "variance_dtype": dtype,
             "compensation_buffer_dtype": dtype,
         },
+        finish=_with_dtypes,
     ),
 }
