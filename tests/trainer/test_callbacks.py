@@ -62,6 +62,21 @@ def test_minutes_begin_anew_when_they_have_passed(monkeypatch: pytest.MonkeyPatc
     assert said == [False, False, True, False, True, True, False]
 
 
+def test_minutes_count_from_the_end_of_what_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save that takes longer than its interval would otherwise be due in every step."""
+    clock = [1000.0]
+    monkeypatch.setattr(interval.time, "monotonic", lambda: clock[0])
+    due = Due(Budget(2, "minutes"), Runtime())
+    said = []
+    for seconds in (120, 1, 118, 1):
+        clock[0] += seconds
+        said.append(due.after(state(), 0))
+        if said[-1]:
+            clock[0] += 500  # the save
+            due.done()
+    assert said == [True, False, False, True]
+
+
 @pytest.mark.parametrize("metric", ["loss", "perplexity", "bits_per_character"])
 def test_losses_want_to_be_low(metric: str) -> None:
     assert is_better(1.0, 2.0, metric=metric)

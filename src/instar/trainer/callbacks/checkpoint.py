@@ -75,6 +75,7 @@ class Checkpoint(Callback):
         is_due, self._is_asked = is_due or self._is_asked, False
         if is_due or state.is_done() or state.step in (self.best_step, *self.peak_steps):
             self.save(state)
+            self.due.done()
 
     def ask(self) -> None:
         """Publish a checkpoint of this step, whether or not it is due."""

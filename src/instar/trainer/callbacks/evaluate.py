@@ -22,6 +22,7 @@ class Evaluate(Callback):
     def step_ended(self, state: TrainState, result: StepResult) -> None:
         if self.due.after(state, state.counters.samples - len(result.samples_D)) or state.is_spent():
             self.announce.evaluated(state, self._scores(state))
+            self.due.done()
 
     def _scores(self, state: TrainState) -> Mapping[str, Any]:
         state.network.eval()

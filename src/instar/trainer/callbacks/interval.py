@@ -11,7 +11,8 @@ class Due:
     """Says after each step whether an interval of steps, epochs or minutes has just ended.
 
     Steps and epochs are counted from the start of the run, so a restart does not shift them.
-    Minutes are read from the main process's clock; all ranks agree.
+    Minutes are read from the main process's clock; all ranks agree. Where `done` is called, they count from the end of
+    what was due, so that what takes longer than its interval is not due again at once.
     """
 
     def __init__(self, every: Budget | None, runtime: Runtime) -> None:
@@ -33,3 +34,7 @@ class Due:
             self._since = time.monotonic()
             return True
         return False
+
+    def done(self) -> None:
+        """What was due has been done: the next minutes count from now."""
+        self._since = time.monotonic()

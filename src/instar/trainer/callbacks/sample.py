@@ -47,6 +47,7 @@ class Sample(Callback):
     def step_ended(self, state: TrainState, result: StepResult) -> None:
         if self.due is not None and self.due.after(state, state.counters.samples - len(result.samples_D)):
             self._sample(state)
+            self.due.done()
 
     def evaluated(self, state: TrainState, scores: Mapping[str, Any]) -> None:
         if self.due is None:
