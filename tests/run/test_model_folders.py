@@ -160,3 +160,25 @@ def test_the_estimated_size_is_the_size() -> None:
     config = transformers.BertConfig(**SIZE | {"num_hidden_layers": 40}, vocab_size=60)
     model = transformers.BertForMaskedLM(config)
     assert size.num_parameters(type(model), config) == model.num_parameters()
+
+
+@pytest.mark.parametrize("positions", ["rotary", "absolute"])
+def test_a_protein_model_fills_masks_as_transformers_does(tmp_path: Path, positions: str) -> None:
+    words = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWC", "<mask>"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    tokenizer = transformers.EsmTokenizer(str(tmp_path / "vocab.txt"))
+    tokenizer.save_pretrained(tmp_path)
+    ids = {"vocab_size": len(words), "pad_token_id": 1, "mask_token_id": len(words) - 1}
+    config = transformers.EsmConfig(
+        **SIZE, **ids, position_embedding_type=positions, max_position_embeddings=16, initializer_range=0.4
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.EsmForMaskedLM(config).eval()
+    model.save_pretrained(tmp_path)
+    with torch.no_grad():
+        best = model(**tokenizer("MKT<mask>LA", return_tensors="pt")).logits[0, 4].softmax(-1).max()
+    assert fill_mask(tmp_path, "MKT[MASK]LA")["fills"][0][0]["probability"] == pytest.approx(float(best), rel=1e-3)
+    fill_mask(tmp_path, "M[MASK]" + "K" * 10)
+    with pytest.raises(DataError, match=r"longer than this model takes \(14 tokens\)"):
+        fill_mask(tmp_path, "M[MASK]" + "K" * 11)  # its positions are counted from the padding token on

@@ -31,7 +31,7 @@ _NOT_YOURS = frozenset(
 )
 """Fields that follow from the task and the tokenizer."""
 
-_OFFSET_FAMILIES = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"})
+_OFFSET_FAMILIES = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "esm"})
 """Families whose positions start after the padding id."""
 
 
