@@ -1,5 +1,7 @@
 """Coordinates, indexed FASTA, tracks and annotation: what they give back, and what they refuse."""
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,8 @@ from instar.genome.track import (
     Bounds,
     bedgraph_lines,
     empty_track,
-    read_bedgraph,
     read_bigwig,
+    read_values,
     runs,
     write_bigwig,
 )
@@ -200,7 +202,7 @@ def test_a_track_comes_back_from_bedgraph_and_bigwig(
     track["chrI"][:] = values
     track["chrII"][5:9] = 0.75
     lines = list(bedgraph_lines(track))
-    back = read_bedgraph(enumerate(lines, 1), "t.bedgraph", SIZES)
+    back = read_values(enumerate(lines, 1), "t.bedgraph", SIZES)
     path = tmp_path_factory.mktemp("t") / "t.bw"
     write_bigwig(path, track)
     wig = read_bigwig(path, SIZES)
@@ -229,25 +231,32 @@ def test_the_first_base_of_a_minus_strand_is_its_last() -> None:
     [
         ("chrI\t5\t9\t0.5\nchrI\t0\t3\t0.5", r"t:2: chrI:0-3 is out of order after chrI:5-9"),
         ("chrI\t0\t9\t0.5\nchrI\t8\t12\t0.5", r"t:2: chrI:8-12 overlaps chrI:0-9"),
-        ("chrX\t0\t9\t0.5", "no chromosome 'chrX'"),
+        (
+            "chrX\t0\t9\t0.5",
+            r"none of its values lies on this genome: it names chrX, and the sequences are chrI, chrII",
+        ),
+        ("chrI\t0\t9\t0.5\t+", "wanted CHROMOSOME START END VALUE"),
+        ("chrI\t0\t1_0\t0.5", "wanted CHROMOSOME START END VALUE"),
+        ("chrI\t0\t9\t0_5", "expected a number, got '0_5'"),
         ("chrI\t50\t61\t0.5", r"\[50, 61\) is not within the 60 bases"),
         ("chrI\t9\t9\t0.5", "is not within"),
         ("chrI\t0\t9\t1.5", "wanted a value from 0 to 1; got 1.5"),
         ("chrI\t0\t9\t-0.1", "wanted a value from 0 to 1"),
-        ("chrI\t0\t9\tnan", "wanted a value"),
+        ("chrI\t0\t9\tnan", "expected a number, got 'nan'"),
+        ("chrI\t0\t9\t1e999", "wanted a value"),
         ("chrI\t0\tnine\t0.5", "wanted CHROMOSOME START END VALUE"),
         ("chrI\t0\t1\t0.5\nchrII\t0\t1\t0.5\nchrI\t5\t6\t0.5", "t:3: chrI came before"),
     ],
 )
 def test_a_bedgraph_with_a_fault(text: str, told: str) -> None:
     with pytest.raises(DataError, match=told):
-        read_bedgraph(numbered(text), "t", SIZES, bounds=Bounds())
+        read_values(numbered(text), "t", SIZES, bounds=Bounds())
 
 
 def test_all_faults_of_a_bedgraph_come_together() -> None:
-    text = "track type=bedGraph\n" + "chrX\t0\t1\t2\n" * 30
+    text = "track type=bedGraph\n" + "chrI\t0\t1\tx\n" * 30
     with pytest.raises(DataError) as raised:
-        read_bedgraph(numbered(text), "t", SIZES)
+        read_values(numbered(text), "t", SIZES)
     assert len(str(raised.value).splitlines()) == 21
     assert "and 10 more" in str(raised.value)
 
@@ -261,7 +270,105 @@ def test_bigwigs_that_do_not_fit(tmp_path: Path) -> None:
     track = empty_track({"chrI": 60, "chrX": 10})
     track["chrI"][0], track["chrX"][0] = 1, 1
     write_bigwig(tmp_path / "x.bw", track)
-    with pytest.raises(DataError, match=r"no chromosome 'chrX'"):
-        read_bigwig(tmp_path / "x.bw", SIZES)
+    told: list[str] = []
+    assert read_bigwig(tmp_path / "x.bw", SIZES, tell=told.append)["chrI"][0] == 1
+    assert "1 values are skipped" in told[0]
+    assert told[0].endswith("chrX")
+    with pytest.raises(DataError, match="none of its values lies on this genome: it names chrI, chrX"):
+        read_bigwig(tmp_path / "x.bw", {"chr9": 60})
     with pytest.raises(DataError, match="chrI has 60 bases; in this genome it has 61"):
         read_bigwig(tmp_path / "x.bw", {"chrI": 61, "chrX": 10})
+
+
+def wiggle(text: str, tell: Callable[[str], None] = lambda _: None) -> dict[str, dict[int, float]]:
+    """Value by base of what a text says, where it says something."""
+    track = read_values(numbered(text), "t.wig", SIZES, tell=tell)
+    return {
+        name: {int(at): float(values[at]) for at in np.flatnonzero(~np.isnan(values))} for name, values in track.items()
+    }
+
+
+def test_wiggle_counts_from_one_and_each_declaration_is_its_own() -> None:
+    text = "browser position chrI:1-9\ntrack type=wiggle_0\n# a comment\n"
+    text += "fixedStep chrom=chrI start=1 step=5 span=2\n0.5\n1\n\nfixedStep chrom=chrI start=20 step=1\n.25\n2e-1\n"
+    text += "variableStep chrom=chrI span=3\n31 0.5\n41 1.\nvariableStep chrom=chrII\n40\t0.5\n"
+    found = wiggle(text)
+    wanted = {
+        0: 0.5,
+        1: 0.5,
+        5: 1,
+        6: 1,
+        19: 0.25,
+        20: pytest.approx(0.2),
+        30: 0.5,
+        31: 0.5,
+        32: 0.5,
+        40: 1,
+        41: 1,
+        42: 1,
+    }
+    assert found["chrI"] == wanted
+    assert found["chrII"] == {39: 0.5}
+
+
+def test_a_track_line_ends_a_declaration() -> None:
+    text = "variableStep chrom=chrI\n5 1\ntrack type=bedGraph\nchrII\t5\t6\t0.5\n"
+    assert wiggle(text) == {"chrI": {4: 1}, "chrII": {5: 0.5}}
+
+
+def test_values_on_other_sequences_are_skipped_and_counted() -> None:
+    told: list[str] = []
+    text = "fixedStep chrom=chrIX start=1 step=1\n1\n1\n" + "track1 0 5 1\nfixedStep chrom=chrI start=1 step=1\n1\n"
+    assert wiggle(text.replace("track1 0 5 1\n", ""), told.append)["chrI"] == {0: 1}
+    assert told == [
+        "t.wig: 2 values are skipped; they lie on sequences that are not in this genome, or not trained on: chrIX"
+    ]
+    with pytest.raises(DataError, match=r"t\.wig:4: wanted VALUE, as was declared; got 'track1 0 5 1'"):
+        wiggle(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("fixedStep chrom=chrI start=0 step=1\n1", "t.wig:1: .* at least 1: wiggle counts from 1"),
+        ("fixedStep chrom=chrI start=1 step=1 span=2\n1\n1", "t.wig:3: chrI:1-3 overlaps chrI:0-2"),
+        ("fixedStep chrom=chrI start=60 step=1\n1\n1", r"t.wig:3: \[60, 61\) is not within the 60 bases"),
+        ("fixedStep chrom=chrI step=1\n1", "t.wig:1: expected fixedStep with chrom=, start=, step=, span="),
+        ("variableStep chrom=chrI step=1\n1 1", "t.wig:1: expected variableStep with chrom=, span="),
+        ("variableStep chrom=chrI span=1 span=2\n1 1", "t.wig:1: expected variableStep"),
+        ("variableStep chrom=chrI\n0 1", "t.wig:2: .* at least 1"),
+        ("variableStep chrom=chrI\n1", "t.wig:2: wanted START VALUE"),
+        ("variableStep chrom=chrI\n5 1\n4 1", "t.wig:3: .* is out of order after"),
+        ("1.0", "t.wig:1: wanted CHROMOSOME START END VALUE"),
+    ],
+)
+def test_a_wiggle_with_a_fault(text: str, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        wiggle(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "fixedStep",
+                "variableStep",
+                "chrom=chrI",
+                "start=1",
+                "step=1",
+                "span=0",
+                "\n",
+                "1",
+                "0.5",
+                "chrI",
+                "track",
+                "nan",
+            ]
+        ),
+        max_size=30,
+    )
+)
+def test_any_words_are_a_track_or_refused(words: list[str]) -> None:
+    with contextlib.suppress(DataError):
+        wiggle(" ".join(words))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.core.errors import DataError
-from instar.genome.bed import bed_row, is_bed
+from instar.genome.bed import bed_row, is_bed, is_header
 from instar.genome.coordinates import Aliases, Interval, few
 from instar.genome.coverage import Coverage
 from instar.genome.gff import gff_row, is_gff
@@ -78,14 +78,9 @@ def read_features(
             break
         if line.startswith("##"):
             reading.directive(number, line.split())
-        elif line.strip() and not line.startswith("#") and not is_header(line):
+        elif line.strip() and not line.startswith("#") and not (is_header(line) and not is_gff(line)):
             reading.row(number, line)
     return reading.finish()
-
-
-def is_header(line: str) -> bool:
-    """Whether a line is one that a browser reads (`track ...`, `browser ...`), and no row of a sequence so named."""
-    return line.split(None, 1)[:1] in (["track"], ["browser"]) and not is_bed(line) and not is_gff(line)
 
 
 class _Reading:

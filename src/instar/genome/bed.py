@@ -16,6 +16,11 @@ def is_bed(line: str) -> bool:
     return len(words) >= 3 and words[1].isdecimal() and words[2].isdecimal()
 
 
+def is_header(line: str) -> bool:
+    """Whether a line is one that a browser reads (`track ...`, `browser ...`), and no row of a sequence so named."""
+    return line.split(None, 1)[:1] in (["track"], ["browser"]) and not is_bed(line)
+
+
 def columns_of(line: str) -> list[str]:
     """Separated by tabs, where there is a tab (a name may hold blanks then), else by blanks."""
     return [word.strip() for word in line.split("\t")] if "\t" in line else line.split()

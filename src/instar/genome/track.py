@@ -1,9 +1,9 @@
-"""A number for each base: runs of equal ones, bedGraph, bigWig. What was never measured has no entry, never a 0.
+"""A number for each base: runs of equal ones, bedGraph, wiggle, bigWig. What was never measured has no entry.
 
 Letters: B bases of a chromosome.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.core.errors import DataError, UsageError
-from instar.genome.coordinates import Aliases, Interval
+from instar.genome.coordinates import Aliases, Interval, few
+from instar.genome.wiggle import Stretch, ValueLines
 
 Values = NDArray[np.float32]
 Track = dict[str, Values]
@@ -53,54 +54,86 @@ def bedgraph_lines(track: Track) -> Iterator[str]:
             yield f"{name}\t{start}\t{end}\t{value:.{DIGITS}g}\n"
 
 
-def read_bedgraph(
+def read_values(
     lines: Iterable[tuple[int, str]], place: str, sizes: Mapping[str, int], *, bounds: Bounds | None = None,
-    aliases: Aliases | None = None,
+    aliases: Aliases | None = None, tell: Callable[[str], None] = lambda _: None,
 ) -> Track:  # fmt: skip
-    """A bedGraph as a track; one DataError lists what is out of order, overlaps, lies outside, or is no number.
+    """A bedGraph or a wiggle as a track; one DataError lists what overlaps, lies outside, or is no number.
 
-    `bounds` None: values may be anything finite.
+    `bounds` None: values may be anything finite. What lies on sequences that `sizes` lacks is skipped and told; a file
+    of which nothing is left is a DataError.
     """
     track = empty_track(sizes)
-    reading = _Bedgraph(place, sizes, aliases or Aliases(sizes), bounds)
+    reading = _Reading(place, sizes, aliases or Aliases(sizes), bounds)
     for number, line in lines:
-        if not line.strip() or line.startswith(("#", "track", "browser")):
-            continue
         row = reading.row(number, line)
         if row is not None:
             interval, value = row
             track[interval.chromosome][interval.start : interval.end] = value
     reading.check()
+    reading.skipped.check(place, sizes, tell, any_kept=reading.num_rows > 0)
     return track
 
 
-class _Bedgraph:
-    """Checks the rows of a bedGraph and gathers its faults."""
+class Skipped:
+    """Counts what lies on sequences that a genome lacks."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, count: int = 1) -> None:
+        """`count` values on the sequence `name`."""
+        self._counts[name] = self._counts.get(name, 0) + count
+
+    def check(self, place: object, sizes: Mapping[str, Any], tell: Callable[[str], None], *, any_kept: bool) -> None:
+        """Tell what was skipped; DataError where nothing else was there."""
+        if not self._counts:
+            return
+        if not any_kept:
+            raise DataError(
+                f"{place}: none of its values lies on this genome: it names {few(self._counts)}, and the sequences are "
+                f"{few(sizes)}"
+            )
+        tell(
+            f"{place}: {sum(self._counts.values()):,} values are skipped; they lie on sequences that are not in this "
+            f"genome, or not trained on: {few(self._counts)}"
+        )
+
+
+class _Reading:
+    """Checks the rows of a track and gathers its faults."""
 
     def __init__(self, place: str, sizes: Mapping[str, int], aliases: Aliases, bounds: Bounds | None) -> None:
+        self.skipped, self.num_rows = Skipped(), 0
         self._place, self._sizes, self._aliases, self._bounds = place, sizes, aliases, bounds
+        self._lines = ValueLines()
         self._faults: list[str] = []
         self._num_faults = 0
         self._last = Interval("", 0, 0)
         self._done: set[str] = set()
 
     def row(self, number: int, line: str) -> tuple[Interval, float] | None:
-        words = line.split()
         try:
-            name, start, end, value = words[0], int(words[1]), int(words[2]), float(words[3])
-        except (IndexError, ValueError):
-            self._fault(number, f"wanted CHROMOSOME START END VALUE; got {line[:60]!r}")
+            stretch = self._lines.read(line)
+        except ValueError as error:
+            self._fault(number, str(error))
             return None
-        known = self._aliases.resolve(name)
+        if stretch is None:
+            return None
+        known = self._aliases.resolve(stretch.sequence)
         if known is None:
-            self._fault(number, f"there is no chromosome {name!r} in this genome")
+            self.skipped.add(stretch.sequence)
             return None
+        return self._checked(number, known, stretch)
+
+    def _checked(self, number: int, known: str, stretch: Stretch) -> tuple[Interval, float] | None:
+        start, end, value = stretch.start, stretch.end, stretch.value
         if not 0 <= start < end <= self._sizes[known]:
             self._fault(number, f"[{start}, {end}) is not within the {self._sizes[known]:,} bases of {known}")
             return None
         low, high = (-np.inf, np.inf) if self._bounds is None else (self._bounds.low, self._bounds.high)
         if not (low <= value <= high and np.isfinite(value)):
-            self._fault(number, f"wanted a value from {low:g} to {high:g}; got {words[3]}")
+            self._fault(number, f"wanted a value from {low:g} to {high:g}; got {value:g}")
             return None
         interval, last = Interval(known, start, end), self._last
         if known != last.chromosome:
@@ -113,6 +146,7 @@ class _Bedgraph:
             self._fault(number, f"{interval} {what} {last}")
             return None
         self._last = interval
+        self.num_rows += 1
         return interval, value
 
     def _fault(self, number: int, text: str) -> None:
@@ -136,8 +170,14 @@ def write_bigwig(path: Path, track: Track) -> None:
     bigtools.open(str(path), "w").write(sizes, rows)
 
 
-def read_bigwig(path: Path, sizes: Mapping[str, int] | None = None, aliases: Aliases | None = None) -> Track:
-    """A bigWig as a track. DataError for a damaged file, an unknown chromosome, or one of another length."""
+def read_bigwig(
+    path: Path, sizes: Mapping[str, int] | None = None, aliases: Aliases | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Track:  # fmt: skip
+    """A bigWig as a track; sequences that `sizes` lacks are skipped and told.
+
+    DataError for a damaged file, a sequence of another length, or a file of which nothing is left.
+    """
     bigtools = _bigtools()
     try:
         file = bigtools.open(str(path))
@@ -146,11 +186,13 @@ def read_bigwig(path: Path, sizes: Mapping[str, int] | None = None, aliases: Ali
         raise DataError(f"{path}: is not a whole bigWig file ({error})") from error
     track = empty_track(there if sizes is None else sizes)
     names = aliases or Aliases(track)
-    problems = []
+    problems, skipped, taken = [], Skipped(), dict[str, str]()
     for name, size in there.items():
         known = names.resolve(name)
         if known is None:
-            problems.append(f"{path}: there is no chromosome {name!r} in this genome")
+            skipped.add(name, sum(1 for _ in file.records(name)))
+        elif taken.setdefault(known, name) != name:
+            problems.append(f"{path}: {name} and {taken[known]} are both {known} in this genome")
         elif size != len(track[known]):
             problems.append(f"{path}: {name} has {size:,} bases; in this genome it has {len(track[known]):,}")
         else:
@@ -158,6 +200,7 @@ def read_bigwig(path: Path, sizes: Mapping[str, int] | None = None, aliases: Ali
                 track[known][start:end] = value
     if problems:
         raise DataError("\n".join(problems[:MAX_FAULTS]))
+    skipped.check(path, track, tell, any_kept=bool(taken))
     return track
 
 

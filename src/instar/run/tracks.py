@@ -18,7 +18,7 @@ from instar.data.files import lines, resolve
 from instar.data.source import Fasta
 from instar.genome.annotation import Annotation, Feature, read_features, summarise
 from instar.genome.coordinates import Aliases, Interval, parse_region, read_aliases
-from instar.genome.track import Bounds, Track, bedgraph_lines, read_bedgraph, read_bigwig, runs, write_bigwig
+from instar.genome.track import Bounds, Track, bedgraph_lines, read_bigwig, read_values, runs, write_bigwig
 from instar.masking.chances import Chances
 from instar.masking.memory import form_of
 from instar.masking.plane import AGE, Plane, encode, seal
@@ -270,4 +270,4 @@ def _read_track(file: Path, sizes: Mapping[str, int]) -> Track:
         if outside:
             raise DataError(f"{file}: has values outside 0 to 1 on {', '.join(outside[:5])}")
         return track
-    return read_bedgraph(lines(file), str(file), sizes, bounds=Bounds())
+    return read_values(lines(file), str(file), sizes, bounds=Bounds())
