@@ -19,6 +19,7 @@ from instar.run.demo.child import Stage
 from instar.run.prepare import EVALUATION_TOKENS, PREVIEW_ROWS
 from instar.run.saved import Saved
 from instar.trainer import Runtime
+from instar.trainer.snapshot import take_average
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +38,11 @@ class Subject:
         return self.splits.evaluation
 
     def trained(self, stage: Stage) -> "Subject":
-        """The same with the weights of the newest checkpoint of the stage."""
+        """The same with the weights of the newest checkpoint of the stage: their average, where the run keeps one."""
         place = RunFolder(stage.folder).checkpoints()[-1][1]
         saved = self.saved
         network = make_network(saved.config, saved.tokenizer, saved.labels, saved.task, place)
+        take_average(network, place)
         return replace(self, saved=replace(saved, folder=place, network=network))
 
     def scores(self) -> dict[str, Any]:
