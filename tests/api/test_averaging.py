@@ -300,3 +300,17 @@ def test_micro_batches_without_targets_weigh_nothing(number: int, accumulated: i
     assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-5)
     assert output.training_loss == pytest.approx(expected, rel=1e-5)
     assert torch.equal(model.words.weight, before)
+
+
+def test_a_default_loss_is_not_told_as_trouble(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import logging
+
+    logging.Logger.warning_once.cache_clear()  # type: ignore[attr-defined]
+    logger = logging.getLogger("transformers")
+    handler_level, logger.propagate = logger.level, True
+    try:
+        figures(tmp_path, made("CausalLM", "gpt2"), rows("CausalLM"))
+    finally:
+        logger.setLevel(handler_level)
+        logger.propagate = False
+    assert "unrecognized" not in caplog.text

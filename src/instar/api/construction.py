@@ -131,6 +131,7 @@ class Construction(TrainerParts):
         base = traits.base_of(self.model)
         self.model_accepts_loss_kwargs = traits.takes_loss_kwargs(base)
         self._loss_shifts_labels = traits.loss_shifts_labels(base)
+        traits.choose_default_loss(base)
         self._ignored_label = ignored_label(getattr(self.model, "config", None))
         self.can_return_loss = traits.can_return_loss(base)
         given = self.args.label_names

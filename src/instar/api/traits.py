@@ -71,6 +71,21 @@ def loss_shifts_labels(model: Any) -> bool:
     return LOSS_MAPPING.get(kind) is ForCausalLMLoss
 
 
+def choose_default_loss(model: Any) -> None:
+    """Let Transformers take its default for a model that names no loss, without a warning that says it did.
+
+    The warning comes once a process; what the loss averages is found by computing it again, so nobody need act on it.
+    """
+    is_unnamed = getattr(model, "loss_type", "") is None and isinstance(
+        getattr(type(model), "loss_function", None), property
+    )
+    if is_unnamed:
+        from instar.model.quiet import quiet
+
+        with quiet():
+            model.loss_function  # noqa: B018  a property that warns
+
+
 def is_causal(model: Any) -> bool:
     """True for a causal language model of Transformers: its logits at a place are about the next."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
