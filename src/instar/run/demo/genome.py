@@ -60,7 +60,7 @@ class Sizes:
 
 
 FULL = Sizes()
-SMALL = Sizes(steps=40, batch_tokens=512, bases=3_000, probe_rate=0.5, reports_both=False)
+SMALL = Sizes(steps=40, bases=3_000, probe_rate=0.5, reports_both=False)
 
 
 @dataclass(frozen=True, kw_only=True)
