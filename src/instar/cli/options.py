@@ -3,10 +3,14 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+
+from instar.core.errors import UsageError
+from instar.core.paths import expanded
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -36,6 +40,27 @@ AllowUnknown = Annotated[
     bool, typer.Option("--allow-unknown-tokens", help="Go on although half of the tokens or more are unknown.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, for programs.")]
+
+
+def expands_paths(verb: Verb) -> Verb:
+    """A verb that is given paths with their `~` and `$NAME` replaced, which shells do in some places only."""
+
+    @wraps(verb)
+    def expanding(*args: Any, **kwargs: Any) -> Any:
+        return verb(*map(_expanded, args), **{name: _expanded(value) for name, value in kwargs.items()})
+
+    return expanding  # type: ignore[return-value]
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_expanded, value))
+    if not isinstance(value, Path):
+        return value
+    try:
+        return Path(expanded(str(value)))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def examples(*lines: str) -> Callable[[Verb], Verb]:

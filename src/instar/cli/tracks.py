@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from instar.cli.options import AsJson, folder, show
+from instar.cli.options import AsJson, expands_paths, folder, show
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or what `instar probe` wrote.")]
 What = Annotated[
@@ -93,4 +93,4 @@ for _name, _verb, _example in (
     ("summary", _summary, "instar tracks summary runs/dna --annotation genes.gff3"),
     ("view", _view, "instar tracks view runs/dna --region chrI:1000-9000 --annotation genes.gff3"),
 ):
-    tracks.command(name=_name, epilog=f"Examples:\n\n{_example}")(_verb)
+    tracks.command(name=_name, epilog=f"Examples:\n\n{_example}")(expands_paths(_verb))

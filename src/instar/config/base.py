@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from instar.core.budget import Budget
+from instar.core.paths import expanded
 
 
 class KeyFaults(ValueError):  # noqa: N818 (several faults, not one error)
@@ -41,6 +42,9 @@ def amount_of(*units: str) -> tuple[BeforeValidator, PlainSerializer, WithJsonSc
         WithJsonSchema({**schema, "examples": [example]}),
     )
 
+
+PathText = Annotated[str, AfterValidator(expanded)]
+"""A path in a run file; `~` and `$NAME` stand for what they name."""
 
 RunBudget = Annotated[Budget, *amount_of("steps", "epochs", "samples", "tokens")]
 """How long to train: "3 epochs", "2000 steps", "50_000_000 tokens"."""

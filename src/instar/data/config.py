@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from instar.config import Config
+from instar.config import Config, PathText
 from instar.config.base import KeyFaults
 from instar.data.held_out import separate, shared_rows
 from instar.data.samples import TooLong
@@ -81,7 +81,7 @@ class DataConfig(Config):
     """Chance that a sample of a genome is read on its minus strand, drawn anew in each pass (task mlm)."""
     allow_unknown_tokens: bool = Field(default=False, exclude_if=lambda value: not value)
     """Take data half of whose tokens or more are unknown to the tokenizer."""
-    cache: str | None = None
+    cache: PathText | None = None
     """Folder of token caches; none: `instar` in the user's cache folder (XDG_CACHE_HOME or ~/.cache)."""
     processes: int = Field(default=1, ge=1)
     """Processes that tokenise."""
@@ -101,5 +101,5 @@ class DataConfig(Config):
     def cache_folder(self) -> Path:
         """Where the token caches lie."""
         if self.cache is not None:
-            return Path(self.cache).expanduser()
+            return Path(self.cache)
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "instar"

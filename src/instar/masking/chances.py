@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from instar.config import Config
+from instar.config import Config, PathText
 from instar.data import Batch
 from instar.masking.base import ReadChances
 from instar.masking.layout import Spans
@@ -42,7 +42,7 @@ class Chances(Config):
     """Type of a value on the disk: one byte, or two."""
     strands: Literal["joint", "apart"] = "joint"
     """Whether the two strands of a genome share their values."""
-    reference: str | None = None
+    reference: PathText | None = None
     """Folder that `instar probe` wrote, of the model to be compared with (statistic: excess)."""
     store: str | None = None
     """Folder of the store; null: `masking` in the run folder. One run at a time may have it."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from instar.config import Config
+from instar.config import Config, PathText
 from instar.core.errors import DataError, InputMissingError
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
@@ -20,7 +20,7 @@ class Static(Config):
     """Chances follow a number for each vocabulary entry, read from a file (as InforMask's do)."""
 
     kind: Literal["static"] = "static"
-    path: str
+    path: PathText
     """JSON: {"token": number, ...}, or a list with a number for each id. A token that is not named has 0."""
     floor: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The least chance of any token."""

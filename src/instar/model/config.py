@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from instar.config import Config, KeyFaults
+from instar.config import Config, KeyFaults, PathText
 
 
 class FromFolder(Config):
     """A saved model (config.json and safetensors), for example a checkpoint of another run."""
 
-    path: str = Field(alias="from")
+    path: PathText = Field(alias="from")
     """Folder to load; of a checkpoint that keeps a moving average of its weights, the average."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Rate of every dropout of the model; default: as saved."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from instar.config import Config, Interval, RunBudget
+from instar.config import Config, Interval, PathText, RunBudget
 from instar.config.base import KeyFaults
 from instar.config.faults import guess
 from instar.core.budget import Budget
@@ -109,7 +109,7 @@ class RunConfig(Config):
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Names all randomness of the run."""
-    output: str | None = None
+    output: PathText | None = None
     """Run folder; by default runs/NAME for NAME.yaml."""
     model: ModelConfig
     """A new network, or a folder to begin from."""

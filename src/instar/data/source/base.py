@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from instar.config import Config
+from instar.config import Config, PathText
 from instar.core.errors import DataError
 from instar.data.document import Document
 from instar.data.files import MAX_FAULTS, Faults, did_you_mean, resolve
@@ -74,7 +74,7 @@ class FileSource(SourceBase):
     endings: ClassVar[tuple[str, ...]] = ()
     """Ends of the names of the files that are read where a folder is named."""
 
-    path: str | list[str]
+    path: PathText | list[PathText]
     """File, pattern (sorted), folder (its files of this kind), or a list of them; `embedded:NAME` comes with instar."""
 
     left_out: list[str] = Field(default=[], exclude_if=lambda value: not value)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from instar.config import PathText
 from instar.core.errors import DataError, InputMissingError
 from instar.data.document import Document
 from instar.data.files import did_you_mean, looked_from
@@ -19,13 +20,13 @@ class SavedDataset(ColumnSource):
     position: ClassVar[str] = "table_row"
 
     kind: Literal["dataset"] = "dataset"
-    path: str
+    path: PathText
     """The folder."""
     split: str | None = None
     """Which split, where the folder holds several."""
 
     def files(self) -> list[Path]:
-        folder = Path(self.path).expanduser()
+        folder = Path(self.path)
         if not folder.is_dir():
             raise InputMissingError(
                 f"{self.path}: no such folder{looked_from(folder)}; wanted one that save_to_disk wrote"
@@ -61,7 +62,7 @@ class SavedDataset(ColumnSource):
     def _table(self) -> Any:
         from datasets import DatasetDict, load_from_disk
 
-        folder = Path(self.path).expanduser()
+        folder = Path(self.path)
         if not any((folder / name).is_file() for name in _OWN_FILES):
             held = ", ".join(str(path.relative_to(folder)) for path in files_below(folder)[:5])
             raise DataError(
@@ -69,7 +70,7 @@ class SavedDataset(ColumnSource):
                 "a snapshot of a hub is read by the kind of its files, like {kind: parquet, path: FOLDER}"
             )
         try:
-            loaded = load_from_disk(str(Path(self.path).expanduser()))
+            loaded = load_from_disk(str(Path(self.path)))
         except Exception as error:  # the library raises many kinds for a foreign folder
             raise DataError(f"{self.path}: not a folder that save_to_disk wrote ({error})") from error
         if not isinstance(loaded, DatasetDict):

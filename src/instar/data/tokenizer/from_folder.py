@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from instar.config import Config
+from instar.config import Config, PathText
 from instar.data.tokenizer.base import Tokenizer
 from instar.data.tokenizer.trained import Texts
 
@@ -14,8 +14,8 @@ class FromFolder(Config):
     """A folder with tokenizer.json, with vocab.txt, or with vocab.json and merges.txt; a checkpoint is one."""
 
     kind: Literal["from_folder"] = "from_folder"
-    path: str = Field(alias="from")
+    path: PathText = Field(alias="from")
     """The folder."""
 
     def build(self, texts: Texts) -> Tokenizer:  # noqa: ARG002 (every kind is built from texts; this one is read)
-        return Tokenizer.load(Path(self.path).expanduser())
+        return Tokenizer.load(Path(self.path))
