@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from instar.checkpoint.disk import disk_errors
 from instar.checkpoint.values import read_json, write_json
 from instar.core.errors import CheckpointError, OutputError
+from instar.core.plain_file import must_be_plain
 from instar.core.rundir import RunFolder
 
 
@@ -29,6 +30,7 @@ class RunLock:
         with disk_errors(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
             # the name of the lock stays: a lock whose file was removed guards nothing
+            must_be_plain(run.lock)
             lock = FileLock(run.lock, timeout=0, thread_local=False, preserve_lock_file=True)
             try:
                 lock.acquire()

@@ -9,6 +9,7 @@ from typing import Any
 
 from instar.checkpoint.values import from_json, to_json
 from instar.core.errors import CheckpointError
+from instar.core.plain_file import open_plain, read_plain
 
 NAME = "MANIFEST.json"
 FORMAT = "instar-checkpoint"
@@ -30,7 +31,7 @@ def hash_files(folder: Path, paths: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, as hex."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -83,7 +84,7 @@ def _verify(folder: Path, *, hashes: bool, alone: bool, may_lack: Collection[str
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    content = (folder / NAME).read_bytes()
+    content = read_plain(folder / NAME)
     try:
         manifest = from_json(content)
     except ValueError as error:

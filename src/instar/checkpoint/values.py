@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from instar.checkpoint.disk import replace_bytes
 from instar.core.errors import CheckpointError, DataError, InstarError
+from instar.core.plain_file import read_plain
 
 
 def to_json(value: object) -> bytes:
@@ -61,7 +62,7 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> Any:
     """The value that `write_json` wrote; CheckpointError names the file and what is wrong with it."""
     try:
-        return from_json(path.read_bytes())
+        return from_json(read_plain(path))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -74,7 +75,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     DataError names the line of any other fault.
     """
     try:
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        lines = read_plain(path).splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     found: list[dict[str, Any]] = []

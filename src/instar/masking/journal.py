@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from instar.checkpoint.disk import disk_errors, sync_folder
 from instar.core.errors import CheckpointError
+from instar.core.plain_file import open_plain
 from instar.masking.layout import Spans
 
 VERSION = 1
@@ -114,11 +115,11 @@ class Journal:
             mine = [segment for segment in segments(self.folder) if segment.rank == self.rank]
             if mine and mine[-1].start + mine[-1].num_bytes == self.position and mine[-1].num_bytes <= SEGMENT_BYTES:
                 self._segment_start = mine[-1].start
-                self._file = mine[-1].path.open("ab", buffering=0)
+                self._file = open_plain(mine[-1].path, "ab", buffering=0)
             else:
                 self._segment_start = self.position
                 path = self.folder / f"journal-{self.rank}-{self.position:015}.bin"
-                self._file = path.open("wb", buffering=0)
+                self._file = open_plain(path, "wb", buffering=0)
                 _write(self._file, _FILE.pack(_MAGIC, VERSION, self.rank))
                 sync_folder(self.folder)
         return self._file
@@ -137,7 +138,7 @@ def read(folder: Path, rank: int, start: int, end: int | None) -> Iterator[Recor
             break
         if segment.start > at:
             raise CheckpointError(f"{segment.path}: what lies before it, from byte {at:,} on, is missing")
-        with segment.path.open("rb") as file:
+        with open_plain(segment.path) as file:
             _check_head(segment, file.read(_FILE.size))
             file.seek(at - segment.start, os.SEEK_CUR)
             while end is None or at < end:

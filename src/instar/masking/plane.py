@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from instar.checkpoint.disk import disk_errors, sync_folder
 from instar.checkpoint.values import read_json, write_json
 from instar.core.errors import CheckpointError, DataError
+from instar.core.plain_file import must_be_plain
 from instar.masking.seal import Seals, drop_old
 
 FORMAT = "instar-chances"
@@ -77,6 +78,7 @@ class Plane:
         self.arrays: dict[str, NDArray[Any]] = {}
         with disk_errors(folder):
             for name, dtype in form.all_channels():
+                must_be_plain(folder / f"{name}.bin")
                 array = np.memmap(folder / f"{name}.bin", dtype=dtype, mode=mode)
                 # Samples are shuffled: what lies around one is of no use to the next.
                 array._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from instar.checkpoint.disk import disk_errors, replace_bytes
 from instar.core.errors import CheckpointError
+from instar.core.plain_file import open_plain
 from instar.masking.layout import Spans
 
 BLOCK = 1 << 20
@@ -92,7 +93,7 @@ class Seals:
 
 def _crcs(path: Path, blocks: Iterable[int]) -> Iterator[tuple[int, int]]:
     """(block, CRC of it as it is in the file), in order."""
-    with path.open("rb", buffering=0) as file:
+    with open_plain(path, buffering=0) as file:
         size, data = os.fstat(file.fileno()).st_size, 0
         for block in blocks:
             start, end = block * BLOCK, min(size, (block + 1) * BLOCK)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.core.errors import InputMissingError
+from instar.core.plain_file import read_plain
 from instar.core.rundir import RunFolder
 
 MAX_RUN_FILE = 200_000
@@ -141,11 +142,11 @@ def _one_name(lines: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
 def _objects(path: Path) -> Iterator[dict[str, Any] | None]:
     """The JSON object of each line; None for a line that holds none. A last line without its end is torn: left out."""
     try:
-        *whole, _torn = path.read_bytes().split(b"\n")
+        *whole, _torn = read_plain(path).split(b"\n")
     except FileNotFoundError:
         return
     except OSError as error:
-        raise InputMissingError(f"{path}: cannot be read: {error.strerror}; check the file's rights") from error
+        raise InputMissingError(f"{path}: cannot be read: {error.strerror}") from error
     for line in whole:
         if not line.strip():
             continue

@@ -8,6 +8,7 @@ from typing import Any
 
 from instar.checkpoint.disk import disk_errors, sync_file
 from instar.core.errors import DiskError
+from instar.core.plain_file import open_plain
 
 
 class Lines:
@@ -19,7 +20,7 @@ class Lines:
 
     def cut(self) -> None:
         """Drop what lies past `length`: lines of steps that are about to be made again."""
-        with self.path.open("ab") as file:
+        with disk_errors(self.path), open_plain(self.path, "ab") as file:
             self.length = min(self.length, file.tell())
             file.truncate(self.length)
 
@@ -34,7 +35,7 @@ class Lines:
         """Add one object; DiskError if the disk does not take the whole line."""
         line = json.dumps(_finite(record)).encode() + b"\n"
         try:
-            with self.path.open("ab", buffering=0) as file:
+            with open_plain(self.path, "ab", buffering=0) as file:
                 if file.write(line) != len(line):
                     raise OSError("the line was cut short")
         except OSError as error:
