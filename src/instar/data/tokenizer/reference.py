@@ -9,6 +9,7 @@ from instar.core.errors import DataError
 from instar.data.tokenizer.fast import FastCodec
 
 _FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "encoder.json", "*.model")
+_MAX_LABELS = 1_000_000
 _MAX_GROWTH = 64
 """Times that a normalizer may make a text longer."""
 _PROBES = (
@@ -34,7 +35,9 @@ def reference_of(folder: Path, config: dict[str, Any]) -> Any:
     has_fast = (folder / "tokenizer.json").is_file()
     if has_fast:
         _must_not_grow(folder / "tokenizer.json")
-    if config.get("tokenizer_class") or read_object(folder / "config.json").get("model_type"):
+    model = read_object(folder / "config.json")
+    _must_name_few_labels(model, folder)
+    if config.get("tokenizer_class") or model.get("model_type"):
         try:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception:
@@ -103,6 +106,14 @@ def _probes(codec: FastCodec, theirs: Any) -> Iterator[str]:
     yield from (*_PROBES, " ".join(plain), "".join(plain))
     if theirs.is_fast:
         yield " ".join(("a", *sorted(special), "b"))
+
+
+def _must_name_few_labels(model: dict[str, Any], folder: Path) -> None:
+    """Transformers makes a name for each label of the model's configuration, also where only the tokenizer is asked."""
+    for name in ("num_labels", "_num_labels"):
+        value = model.get(name)
+        if isinstance(value, int | float) and not value <= _MAX_LABELS:
+            raise DataError(f"{folder / 'config.json'}: {name} is {value:,}; expected at most {_MAX_LABELS:,}")
 
 
 def _must_not_grow(path: Path) -> None:
