@@ -37,7 +37,7 @@ def samples_of(source: Mixture, folder: Path, cut: Cut | None = None) -> Samples
 
 @settings(max_examples=40, deadline=None)
 @given(
-    weights=st.lists(st.floats(0.01, 10), min_size=2, max_size=5),
+    weights=st.lists(st.floats(0.1, 10), min_size=2, max_size=5),
     sizes=st.lists(st.integers(1, 500), min_size=5, max_size=5),
     seed=st.integers(0, 1000),
     first=st.integers(0, 3 * BLOCK),
