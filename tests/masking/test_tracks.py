@@ -133,6 +133,12 @@ def test_shards_that_do_not_fit(place: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.bedgraph").write_text("chrZ\t0\t5\t0.5\nchrA\t0\t5\t7\n")
     with pytest.raises(DataError, match=r"bad.bedgraph:2: wanted a value from 0 to 1; got 7"):
         import_values(new, tmp_path / "bad.bedgraph")  # chrZ is not in this genome: skipped
+    (tmp_path / "more.bedgraph").write_text("chrZ\t0\t5\t0.5\nchrA\t0\t5\t0.7\n")
+    shutil.copytree(new, tmp_path / "other")
+    said = import_values(tmp_path / "other", tmp_path / "more.bedgraph")["notices"]
+    assert len(said) == 1
+    assert "1 values are skipped" in said[0]
+    assert "chrZ" in said[0]
 
     write_bigwig(tmp_path / "bad.bw", {"chrA": np.full(700, 1.25, np.float32)})
     with pytest.raises(DataError, match=r"bad.bw: has values outside 0 to 1 on chrA"):

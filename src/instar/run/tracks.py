@@ -72,7 +72,8 @@ def import_values(run: Path, given: Path) -> dict[str, Any]:
     place = Path(masking.store) if masking.store else folder / STORE
     if place.exists() and any(place.iterdir()):
         raise UsageError(f"{place}: holds a store; values are imported into a run that has none")
-    values = _given_values(stored, given)
+    notices: list[str] = []
+    values = _given_values(stored, given, notices.append)
     known = sum(int((~np.isnan(part)).sum()) for part in values)
     form = form_of(masking, stored.layout, stored.tokenizer.vocab_size)
     Plane.create(place, form)
@@ -85,7 +86,7 @@ def import_values(run: Path, given: Path) -> dict[str, Any]:
             plane.arrays[AGE][first : first + len(part)] = ~np.isnan(part)  # as if measured in the first steps
     plane.flush()
     seal(place, form)
-    return {"store": str(place), "characters": stored.layout.num_characters, "known": known}
+    return {"store": str(place), "characters": stored.layout.num_characters, "known": known, "notices": notices}
 
 
 def summary(
@@ -247,7 +248,7 @@ def _corpus_of(run: Path) -> tuple[Path, Stored]:
     return folder, Stored(config=config, tokenizer=tokenizer, cache=cache, layout=layout, stores={}, notices=())
 
 
-def _given_values(stored: Stored, given: Path) -> list[Any]:
+def _given_values(stored: Stored, given: Path, tell: Callable[[str], None]) -> list[Any]:
     """Values of each document."""
     if given.is_dir():
         return _read_shards(stored, given)
@@ -255,7 +256,7 @@ def _given_values(stored: Stored, given: Path) -> list[Any]:
     if not isinstance(stored.source, Fasta):
         raise UsageError(f"{given}: a text has no chromosomes; import a folder of HDF5 shards")
     sizes = sizes_of(stored.source)
-    track = _read_track(file, sizes)
+    track = _read_track(file, sizes, tell)
     parts = []
     for document, length in enumerate(lengths_of(stored.layout).tolist()):
         start = stored.cache.start(document)
@@ -263,11 +264,11 @@ def _given_values(stored: Stored, given: Path) -> list[Any]:
     return parts
 
 
-def _read_track(file: Path, sizes: Mapping[str, int]) -> Track:
+def _read_track(file: Path, sizes: Mapping[str, int], tell: Callable[[str], None]) -> Track:
     if file.suffix.lower() in (".bw", ".bigwig"):
-        track = read_bigwig(file, sizes)
+        track = read_bigwig(file, sizes, tell=tell)
         outside = [name for name, part in track.items() if ((part < 0) | (part > 1)).any()]
         if outside:
             raise DataError(f"{file}: has values outside 0 to 1 on {', '.join(outside[:5])}")
         return track
-    return read_values(lines(file), str(file), sizes, bounds=Bounds())
+    return read_values(lines(file), str(file), sizes, bounds=Bounds(), tell=tell)
