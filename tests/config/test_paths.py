@@ -15,7 +15,7 @@ from instar.config.base import PathText
 from instar.core.paths import expanded
 from instar.run.config import RunConfig
 
-NAMES = ("path", "cache", "reference", "output", "folder", "file")
+NAMES = ("path", "cache", "reference", "store", "output", "folder", "file")
 
 
 def test_what_stands_for_what(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Chances(Config):
     """Whether the two strands of a genome share their values."""
     reference: PathText | None = None
     """Folder that `instar probe` wrote, of the model to be compared with (statistic: excess)."""
-    store: str | None = None
+    store: PathText | None = None
     """Folder of the store; null: `masking` in the run folder. One run at a time may have it."""
 
     @model_validator(mode="after")
