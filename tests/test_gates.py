@@ -24,6 +24,8 @@ VENDORED = SOURCE / "report" / "vendor"
 RECIPES = sorted((SOURCE / "recipes").glob("*.yaml"))
 FILES = sorted(SOURCE.rglob("*.py"))
 MAX_LINES, MAX_PARAMETERS, MAX_EMBEDDED = 400, 7, 4_000_000
+# PyTorch's collectives of objects pickle them.
+OBJECT_COLLECTIVES = "(all_)?gather_object|broadcast_object_list|(scatter|send|recv)_object_list"
 # Signatures that code written for Transformers calls: neither their length nor their order is ours to choose.
 DROP_IN = {
     ("api/construction.py", "__init__"),
@@ -65,15 +67,33 @@ def test_no_function_takes_more_than_seven_values():
 def test_nothing_is_unpickled():
     forbidden = re.compile(
         r"\b(pickle|dill|joblib|shelve|marshal)\b|torch\.load\(|allow_pickle\s*=\s*True|trust_remote_code\s*=\s*True"
+        rf"|\b({OBJECT_COLLECTIVES})\b"
     )
     found = []
     for path, tree in trees():
         names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-        names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        names += [text for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for text in _imported(node)]
         calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
         calls = [text for text in calls if not _reads_tensors_only(path, text)]
         found += [f"{path}: {text[:80]}" for text in names + calls if forbidden.search(text.split("'")[0])]
     assert not found
+
+
+def _imported(node: ast.ImportFrom) -> list[str]:
+    return [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+
+
+def test_only_the_engine_talks_to_other_processes():
+    """Everything else asks `trainer.runtime`, or `trainer.parallel.group` where there is no runtime yet."""
+    found = []
+    for path, tree in trees():
+        names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+        names += [text for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for text in _imported(node)]
+        names += [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+        found += [f"{path}: {text}" for text in names if re.match(r"torch\.distributed\b(?!\.tensor\b)", text)]
+    engine = ("trainer/runtime.py", "trainer/parallel/")
+    assert not [text for text in found if not text.startswith(engine)]
+    assert found, "the engine itself was not seen"
 
 
 def _reads_tensors_only(path: Path, call: str) -> bool:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from instar.api.batches import RankShare
 from instar.api.containers import PADDING, map_nested
+from instar.trainer.parallel.group import gather_tensors
 from instar.trainer.runtime import Runtime
 
 
@@ -47,9 +48,7 @@ def _gather(rows: Tensor, runtime: Runtime) -> Tensor:
 
 
 def _exchanged(mine: Tensor, runtime: Runtime) -> list[Tensor]:
-    parts = [torch.empty_like(mine) for _ in range(runtime.data_size)]
-    distributed.all_gather(parts, mine.contiguous(), group=runtime.layout.data_group)
-    return parts
+    return gather_tensors(mine, runtime.data_size, runtime.layout.data_group)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
 
 from instar.api.base import TrainerParts
 from instar.api.memory import TrainerMemoryTracker
 from instar.api.outputs import speed_metrics
 from instar.checkpoint.disk import replace_bytes
+from instar.trainer.parallel import group
 
 __all__ = ["Reporting", "TrainerMemoryTracker", "metrics_format"]
 
@@ -93,8 +93,7 @@ class Reporting(TrainerParts):
     def end(self) -> None:
         """Wait for uploads and leave the group of processes: the last call of a script, nothing together after it."""
         self._finish_current_push()
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.destroy_process_group()
+        group.close()
 
     def store_flos(self) -> None:
         """Move the floating-point operations counted since the last call, on all ranks, into the state."""

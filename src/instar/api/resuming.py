@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from torch import distributed, nn
+from torch import nn
 
 from instar.api.base import TrainerParts
 from instar.api.callbacks import TrainerState, restore_states, resume_counting
@@ -13,9 +13,10 @@ from instar.api.checkpoints.plain import read_values
 from instar.api.checkpoints.randomness import restore_random_states
 from instar.api.checkpoints.weights import load_weights, weight_files
 from instar.checkpoint.tensors import read_tensors
-from instar.checkpoint.values import read_json
+from instar.checkpoint.values import from_json, read_json, to_json
 from instar.core.errors import CheckpointError
 from instar.model.memory import own_memory
+from instar.trainer.parallel import group
 
 _log = logging.getLogger(__name__)
 _COMPARED = ("logging_steps", "eval_steps", "save_steps")
@@ -31,23 +32,20 @@ class Resuming(TrainerParts):
         """
         if not resume_from_checkpoint:
             return None
-        answer: list[Any] = [None, None]
-        if not _several() or distributed.get_rank() == 0:
-            answer = self._look_for_checkpoint(resume_from_checkpoint)
-        if _several():
-            distributed.broadcast_object_list(answer)
-        found, error = answer
-        if error is not None:
-            raise error
-        return None if found is None else str(found)
+        answer = self._look_for_checkpoint(resume_from_checkpoint) if group.rank() == 0 else {}
+        answer = from_json(group.from_main(to_json(answer)))
+        if answer["error"] is not None:
+            raise (TypeError if answer["is_type_error"] else ValueError)(answer["error"])
+        return None if answer["found"] is None else str(answer["found"])
 
-    def _look_for_checkpoint(self, resume_from_checkpoint: Any) -> list[Any]:
+    def _look_for_checkpoint(self, resume_from_checkpoint: Any) -> dict[str, Any]:
         try:
             if self.args.should_save:
                 finding.sweep(str(self.args.output_dir))
-            return [finding.find_checkpoint(resume_from_checkpoint, str(self.args.output_dir)), None]
+            found = finding.find_checkpoint(resume_from_checkpoint, str(self.args.output_dir))
         except (ValueError, TypeError) as error:
-            return [None, error]
+            return {"found": None, "error": str(error), "is_type_error": isinstance(error, TypeError)}
+        return {"found": None if found is None else str(found), "error": None}
 
     def _load_state(self, checkpoint: str) -> TrainerState:
         """The state of a checkpoint, with the intervals of this run; what was saved with other arguments is said."""
@@ -192,10 +190,6 @@ class Resuming(TrainerParts):
         self._load_from_checkpoint(best)
         if self._weight_average is not None and (Path(best) / names.AVERAGE).is_file():
             self._take_average(Path(best))
-
-
-def _several() -> bool:
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def _warn_of_version(folder: Path) -> None:

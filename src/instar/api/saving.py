@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from instar.api import traits
 from instar.api.callbacks import TrainerState, exported_states, is_exportable, metric_name
 from instar.api.checkpoints import finding, names
 from instar.api.checkpoints.background import Background
-from instar.api.checkpoints.plain import copied, write_values
+from instar.api.checkpoints.plain import as_bytes, copied, write_values
 from instar.api.checkpoints.randomness import random_states
 from instar.api.checkpoints.weights import not_finite, save_weights, unwrapped
 from instar.api.resuming import Resuming
@@ -25,6 +25,7 @@ from instar.checkpoint.tensors import write_tensors
 from instar.checkpoint.values import write_json
 from instar.core.errors import DiskError
 from instar.optim.modes import saved_weights
+from instar.trainer.parallel import group
 
 _log = logging.getLogger(__name__)
 _MOST_FAILURES = 3
@@ -198,17 +199,13 @@ class Saving(Resuming):
         rank, world_size = self.args.process_index, self.args.world_size
         write_values(folder / names.random_state(rank, world_size), random_states(all_devices=world_size > 1))
 
-    def _random_states_of_all(self) -> dict[str, Any]:
-        """The random states of all processes by file; of a checkpoint of the model alone, none."""
+    def _random_states_of_all(self) -> dict[str, bytes]:
+        """The content of each file with the random state of a process; of a checkpoint of the model alone, none."""
         if self.args.save_only_model:
             return {}
-        rank, world_size = self.args.process_index, self.args.world_size
-        mine = {names.random_state(rank, world_size): random_states(all_devices=world_size > 1)}
-        if world_size <= 1:
-            return mine
-        found: list[dict[str, Any] | None] = [None] * world_size
-        distributed.all_gather_object(found, mine)
-        return {name: values for part in found if part is not None for name, values in part.items()}
+        world_size = self.args.world_size
+        states = group.exchange(as_bytes(random_states(all_devices=world_size > 1)))
+        return {names.random_state(rank, world_size): content for rank, content in enumerate(states)}
 
     def _loop_values(self) -> dict[str, Any]:
         """What the loop carries beside the state, as JSON."""
@@ -328,11 +325,11 @@ def _write_training(folder: Path, values: Mapping[str, Any]) -> None:
             write_values(folder / name, value)
 
 
-def _write_rest(folder: Path, random: Mapping[str, Any], loop: Mapping[str, Any], state: TrainerState) -> None:
+def _write_rest(folder: Path, random: Mapping[str, bytes], loop: Mapping[str, Any], state: TrainerState) -> None:
     """The state goes last: in a folder of Transformers' too, it says that the rest is there."""
-    for name, values in random.items():
+    for name, content in random.items():
         if not (folder / name).exists():
-            write_values(folder / name, values)
+            replace_bytes(folder / name, content)
     write_json(folder / names.LOOP, dict(loop))
     state.save_to_json(folder / names.STATE)
 

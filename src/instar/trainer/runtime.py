@@ -1,4 +1,4 @@
-"""Where a run runs: device, precision and ranks. The only file that knows the engine.
+"""Where a run runs: device, precision and ranks. Only this file and the folder `parallel` beside it know the engine.
 
 The engine is plain PyTorch: under `torchrun`, or any launcher that sets RANK and WORLD_SIZE,
 each process is a rank of one run; without them the run is one process.

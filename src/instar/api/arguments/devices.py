@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from instar.api.arguments.choices import ParallelMode
 
@@ -112,14 +112,16 @@ class Devices:
     @property
     def world_size(self) -> int:
         """Processes of the run."""
-        group = _group()
-        return group.get_world_size() if group else int(os.environ.get("WORLD_SIZE", "1"))
+        from instar.trainer.parallel import group
+
+        return group.world_size() if group.is_open() else int(os.environ.get("WORLD_SIZE", "1"))
 
     @property
     def process_index(self) -> int:
         """This process's number among all."""
-        group = _group()
-        return group.get_rank() if group else int(os.environ.get("RANK", "0"))
+        from instar.trainer.parallel import group
+
+        return group.rank() if group.is_open() else int(os.environ.get("RANK", "0"))
 
     @property
     def local_process_index(self) -> int:
@@ -157,22 +159,15 @@ class Devices:
         if self.world_size == 1:
             yield
             return
-        import torch
+        from instar.trainer.parallel import group
 
         is_first = (self.local_process_index if local else self.process_index) == 0
         _ = self._setup_devices
         if not is_first:
             _log.debug("process %d waits for the main one: %s", self.process_index, desc)
-            torch.distributed.barrier()
+            group.wait_for_all()
         try:
             yield
         finally:
             if is_first:
-                torch.distributed.barrier()
-
-
-def _group() -> Any:
-    import torch
-
-    is_open = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed if is_open else None
+                group.wait_for_all()

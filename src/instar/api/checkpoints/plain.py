@@ -34,6 +34,13 @@ def write_values(path: Path, value: Any) -> None:
             raise
 
 
+def as_bytes(value: Any) -> bytes:
+    """The content of the file that `write_values` would write."""
+    content = io.BytesIO()
+    torch.save(as_plain(value), content)
+    return content.getvalue()
+
+
 def read_values(path: Path) -> Any:
     """What `write_values` or Transformers wrote, on the CPU; CheckpointError if it is missing, damaged or unsafe."""
     try:

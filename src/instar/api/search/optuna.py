@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import distributed
-
 from instar.api.search.base import SearchBackend, best_of, run_trial
 from instar.api.search.journal import SUFFIX, Journal
 from instar.api.search.spaces import suggest, suggest_default
+from instar.checkpoint.values import from_json, to_json
 from instar.core.seeds import derive
+from instar.trainer.parallel import group
 
 if TYPE_CHECKING:
     import optuna
@@ -193,8 +193,7 @@ def _sampler(seed: int, number: int) -> Any:
 
 def _tell_ranks(trainer: Any, trial: Any) -> None:
     if trainer.args.world_size > 1:
-        told = [None if trial is None else {"number": trial.number, "params": trial.params}]
-        distributed.broadcast_object_list(told, src=0)
+        group.from_main(to_json(None if trial is None else {"number": trial.number, "params": trial.params}))
 
 
 def _follow(trainer: Any) -> None:
@@ -202,11 +201,10 @@ def _follow(trainer: Any) -> None:
     import optuna
 
     while True:
-        told: list[Any] = [None]
-        distributed.broadcast_object_list(told, src=0)
-        if told[0] is None:
+        chosen = from_json(group.from_main(b""))
+        if chosen is None:
             return
-        trial = optuna.trial.FixedTrial(told[0]["params"], told[0]["number"])
+        trial = optuna.trial.FixedTrial(chosen["params"], chosen["number"])
         try:
             run_trial(trainer, trial)
         except optuna.TrialPruned:

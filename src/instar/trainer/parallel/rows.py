@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, distributed
+from torch import distributed
+
+from instar.trainer.parallel.group import gather_tensors
 
 _MOST_AXES = 6
 _TYPE_BYTES = 8
@@ -22,23 +24,17 @@ def gather_rows(
     """
     if rows.dtype.kind not in "biufc":
         raise TypeError(f"only numbers go from process to process; got {rows.dtype}")
-    heads = [head.tolist() for head in _gathered(torch.tensor(_head(rows), device=device), size, group)]
+    heads = [head.tolist() for head in gather_tensors(torch.tensor(_head(rows), device=device), size, group)]
     descriptions = [_described(head) for head in heads]
     longest = max(dtype.itemsize * prod(shape) for dtype, shape in descriptions)
     flat = torch.zeros(longest, dtype=torch.uint8, device=device)
     flat[: rows.nbytes] = torch.from_numpy(np.frombuffer(rows.tobytes(), dtype=np.uint8).copy()).to(device)
     parts = [
         np.frombuffer(part.cpu().numpy().tobytes()[: dtype.itemsize * prod(shape)], dtype=dtype).reshape(shape)
-        for part, (dtype, shape) in zip(_gathered(flat, size, group), descriptions, strict=True)
+        for part, (dtype, shape) in zip(gather_tensors(flat, size, group), descriptions, strict=True)
     ]
     filled = [part for part in parts if len(part)]
     return np.concatenate(filled) if filled else rows
-
-
-def _gathered(mine: Tensor, size: int, group: distributed.ProcessGroup | None) -> list[Tensor]:
-    parts = [torch.empty_like(mine) for _ in range(size)]
-    distributed.all_gather(parts, mine, group=group)
-    return parts
 
 
 def _head(rows: NDArray[Any]) -> list[int]:
