@@ -14,6 +14,7 @@ from torch import distributed, nn
 
 from instar.trainer.parallel.config import Auto, Ddp, Fsdp
 from instar.trainer.parallel.parts import local
+from instar.trainer.parallel import group
 from instar.trainer.runtime import Runtime
 
 
@@ -94,6 +95,11 @@ def rows_of_numbers(folder: Path) -> None:
     assert runtime.any(rank == 2)
     assert not runtime.any(False)
     assert runtime.sum(torch.tensor([rank, 1])).tolist() == [3, 3]
+    messages = [b"", b"one", bytes(range(256)) * 9]
+    assert group.exchange(messages[rank]) == messages
+    assert group.exchange(b"") == [b""] * 3
+    assert group.from_main(messages[2 - rank]) == messages[2]
+    assert group.from_main(b"not read" if rank else b"") == b""
 
 
 def sharded_modules(folder: Path) -> None:
