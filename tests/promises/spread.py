@@ -12,9 +12,9 @@ import torch
 import torch.distributed.fsdp
 from torch import distributed, nn
 
+from instar.trainer.parallel import group
 from instar.trainer.parallel.config import Auto, Ddp, Fsdp
 from instar.trainer.parallel.parts import local
-from instar.trainer.parallel import group
 from instar.trainer.runtime import Runtime
 
 
