@@ -33,6 +33,30 @@ def test_probabilities_of_all_tokens_add_up_to_one(dense: int, monkeypatch: pyte
         assert np.exp(-nll).reshape(4, -1).sum(axis=0) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("dense", [1 << 24, 0])
+def test_hidden_neighbors_are_summed_over(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instar.metric.counting._DENSE", dense)
+    ids = np.random.default_rng(0).integers(0, 4, 4000)
+    ids[1::2] = ids[:-1:2]
+    vocabulary, lengths = Vocabulary(np.arange(4)), np.array([4000])
+
+    def counted(offsets: tuple[int, ...]) -> tuple[NeighborCounts, np.ndarray]:
+        codes = vocabulary.windows(ids, lengths, offsets)
+        return NeighborCounts(codes, base=vocabulary.base, num_tokens=4, order=len(offsets)), codes
+
+    counts, codes = counted(BOTH)
+    for hidden in range(16):
+        offsets = tuple(offset for number, offset in enumerate(BOTH) if not hidden >> number & 1)
+        others, without = counted(offsets)
+        others._strengths = counts._strengths[: len(offsets)]
+        every_second = np.arange(4000) % 2 * hidden
+        *_, found = counts.nll(codes, every_second)
+        *_, full = counts.nll(codes)
+        *_, expected = others.nll(without)
+        assert found[1::2] == pytest.approx(expected[1::2])
+        assert (found[::2] == full[::2]).all()
+
+
 def test_more_neighbors_explain_what_follows_from_them_and_nothing_is_gained_from_noise() -> None:
     vocabulary, rng = Vocabulary(np.arange(4)), np.random.default_rng(1)
 

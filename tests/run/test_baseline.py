@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from instar.checkpoint.values import read_lines
 from instar.config.load import load
+from instar.data import Batch
 from instar.run.baseline import baseline, best_of
 from instar.run.check import check, describe
 from instar.run.config import RunConfig
@@ -51,7 +53,9 @@ def test_another_file_has_its_own_baseline_and_none_without_the_training_data(tr
         (tmp_path / "moved.csv").rename(data)
 
 
-def _run(folder: Path, sequence: str, *, task: str, max_length: int) -> tuple[RunConfig, Any, Splits]:
+def _run(
+    folder: Path, sequence: str, *, task: str, max_length: int, options: tuple[str, ...] = ()
+) -> tuple[RunConfig, Any, Splits]:
     from instar.run.build import make_network
 
     (folder / "genome.fa").write_text(f">one\n{sequence}\n")
@@ -64,7 +68,7 @@ def _run(folder: Path, sequence: str, *, task: str, max_length: int) -> tuple[Ru
         f" max_length: {max_length}, too_long: window, cache: {json.dumps(str(folder / 'cache'))}}}\n"
         "train: {budget: 1 steps, batch_samples: 2}\n"
     )
-    config = load(file, RunConfig, ()).value
+    config = load(file, RunConfig, options).value
     corpus = build_corpus(config, lambda line: None)
     built = config.task.build(corpus.tokenizer)
     network = make_network(config, corpus.tokenizer, corpus.labels, built, tell=lambda line: None)
@@ -92,6 +96,41 @@ def test_the_unigram_is_of_the_masked_tokens_of_the_evaluation(tmp_path: Path) -
     assert baseline(config, task, splits.train, splits.evaluation)[0]["name"] == "kept"
     kept[0].write_text("{")
     assert baseline(config, task, splits.train, splits.evaluation) == rows
+
+
+def _evaluated(config: RunConfig, task: Any, splits: Splits) -> list[tuple[Batch, Batch]]:
+    """Batches of the evaluation, and what the network sees of them."""
+    assert splits.evaluation is not None
+    moment = Moment(seed=config.seed, step=0, progress=1.0, evaluating=True)
+    return [(batch, task.prepare(batch, moment)) for batch in splits.evaluation.batches(500)]
+
+
+def test_counting_sees_no_neighbor_that_the_network_does_not_see(tmp_path: Path) -> None:
+    options = ("task.rate=0.5", "task.mask_share=1.0")
+    config, task, splits = _run(tmp_path, "ACGT" * 2000, task="mlm", max_length=35, options=options)
+    alone = total = 0
+    for batch, prepared in _evaluated(config, task, splits):
+        document = np.repeat(np.arange(len(batch)), batch.lengths)
+        is_base = ~np.isin(prepared.ids_T.numpy(), list(splits.train.tokenizer.special_ids))
+        for place in prepared.read_M.tolist():
+            near = [q for q in range(place - 3, place + 4) if 0 <= q < len(document) and document[q] == document[place]]
+            alone += not is_base[near].any()
+            total += 1
+    row = baseline(config, task, splits.train, splits.evaluation)[1]
+    assert row["unmasked_loss"] < 0.01
+    assert row["loss"] == pytest.approx(alone / total * math.log(4), abs=0.003)
+
+
+def test_what_a_target_shows_of_itself_counts_in_the_shares_of_the_task(tmp_path: Path) -> None:
+    sequence = "".join(np.random.default_rng(0).choice(list("ACGT"), 40_000))
+    options = ("task.mask_share=0.0", "task.random_share=0.5")
+    config, task, splits = _run(tmp_path, sequence, task="mlm", max_length=34, options=options)
+    prepared = [prepared for _, prepared in _evaluated(config, task, splits)]
+    is_right = torch.cat([batch.ids_T[batch.read_M] == batch.target_M for batch in prepared]).float()
+    row = baseline(config, task, splits.train, splits.evaluation)[1]
+    right = is_right.mean().item()
+    assert row["loss"] == pytest.approx(-right * math.log(0.625) - (1 - right) * math.log(0.125), abs=0.005)
+    assert row["unmasked_loss"] == pytest.approx(math.log(4), abs=0.005)
 
 
 def test_neighbors_on_the_left_tell_a_causal_model_what_repeats(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What counting predicts of a run's held-out data: the scores that a network has to beat.
 
-Shape letters: T tokens, M targets, D documents, F features, C classes.
+Shape letters: T tokens, M targets, S targets that show a token, D documents, F features, C classes.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from instar.data.samples import Samples
 from instar.masking.draws import maskable_places
 from instar.metric.counting import NaiveBayes, NeighborCounts, Vocabulary
 from instar.run.config import RunConfig
-from instar.task import Moment, TaskLike
+from instar.task import MaskedLM, Moment, TaskLike
 
 Ints = NDArray[np.int64]
 Row = dict[str, Any]
 
-_VERSION = 1
+_VERSION = 2
 _TRAIN_TOKENS, _HELD_OUT_TOKENS = 5_000_000, 500_000
 _BATCH_TOKENS = 1 << 18
 _FEW = 32
@@ -39,8 +39,9 @@ _REACH, _KMER = 3, 6
 def baseline(config: RunConfig, task: TaskLike, train: Samples, held_out: Samples) -> list[Row]:
     """Scores of counting on held-out samples, fitted on the training part; each row has a `name`.
 
-    The targets are those of the evaluation: for a masked language model the same masked tokens, with all of their
-    neighbors unmasked. A language model's rows are the unigram, then counts beside the nearest tokens: three on either
+    The targets are those of the evaluation, and counting sees what the network sees: for a masked language model the
+    same masked tokens, with the neighbors that are not masked; `unmasked_loss` is the same with all neighbors shown.
+    A language model's rows are the unigram, then counts beside the nearest tokens: three on either
     side (six on the left for a causal one) where the data have at most 32 different tokens, else one. A classifier's
     are the commonest class, then multinomial naive Bayes over the tokens, or over 6-mers where there are at most 32.
     Numbers and sets of labels have one row: the mean of the training labels. At most 5,000,000 tokens are counted and
@@ -69,7 +70,8 @@ def described(rows: list[Row]) -> str:
     parts = []
     for row in rows:
         scores = (f"{name} {row[name]:.4f}" for name in ("loss", "accuracy") if name in row)
-        parts.append(f"{row['name']}: {', '.join(scores)}")
+        unmasked = f" ({row['unmasked_loss']:.4f} if no neighbor were masked)" if "unmasked_loss" in row else ""
+        parts.append(f"{row['name']}: {', '.join(scores)}{unmasked}")
     return "; ".join(parts)
 
 
@@ -115,34 +117,71 @@ def _has_few(vocabulary: Vocabulary, samples: Samples) -> bool:
 def _language_rows(config: RunConfig, task: TaskLike, train: Samples, held_out: Samples) -> list[Row]:
     is_masked = task.head == "masked_lm"
     vocabulary = _vocabulary(train)
+    if is_masked:  # what shows the mask token has a number that no training token has
+        vocabulary = Vocabulary(np.setdiff1d(vocabulary.ids, [train.tokenizer.mask_id]))
     reach = _REACH if _has_few(vocabulary, train) else 1
     offsets = [offset for distance in range(1, reach + 1) for offset in (-distance, distance)]
     if not is_masked:
         offsets = [-distance for distance in range(1, 2 * reach + 1 if reach > 1 else 2)]
     moment = Moment(seed=config.seed, step=0, progress=1.0, evaluating=True)
 
-    def codes(batch: Batch, places_M: Ints) -> Ints:
-        return vocabulary.windows(batch.ids_T.numpy(), np.asarray(batch.lengths), offsets)[places_M]
+    def windows(batch: Batch) -> Ints:
+        return vocabulary.windows(batch.ids_T.numpy(), np.asarray(batch.lengths), offsets)
 
-    def targets(batch: Batch) -> Ints:
-        read_M = task.prepare(batch, moment).read_M
-        read = np.zeros(0, dtype=np.int64) if read_M is None else read_M.numpy()
-        return read if is_masked else read + 1  # a causal model predicts the token after the one it reads
+    def trained(batch: Batch) -> Ints:
+        return windows(batch)[maskable_places(batch) if is_masked else _read(task.prepare(batch, moment)) + 1]
 
-    codes_M, scored_M = (
-        np.concatenate([codes(batch, places(batch)) for batch in _batches(samples, most)])
-        for samples, most, places in (
-            (train, _TRAIN_TOKENS, maskable_places if is_masked else targets),
-            (held_out, _HELD_OUT_TOKENS, targets),
-        )
-    )
-    if not len(codes_M) or not len(scored_M):
+    def scored(batch: Batch) -> tuple[Ints, Ints]:
+        prepared = task.prepare(batch, moment)
+        targets_M = _read(prepared) if is_masked else _read(prepared) + 1  # a causal model predicts the token after
+        return windows(batch)[targets_M], windows(prepared)[targets_M]
+
+    codes_M = np.concatenate([trained(batch) for batch in _batches(train, _TRAIN_TOKENS)])
+    true_M, shown_M = map(np.concatenate, zip(*map(scored, _batches(held_out, _HELD_OUT_TOKENS)), strict=True))
+    if not len(codes_M) or not len(true_M):
         return []
-    num_tokens = train.tokenizer.vocab_size - len(train.tokenizer.special_ids)
-    counts = NeighborCounts(codes_M, base=vocabulary.base, num_tokens=max(1, num_tokens), order=len(offsets))
-    losses = [float(nll_M.mean()) for nll_M in counts.nll(scored_M)]
-    name = f"{reach} on either side" if is_masked else ("bigram" if reach == 1 else f"{len(offsets)} on the left")
-    return [{"name": "unigram", "loss": losses[0]}, {"name": name, "loss": losses[-1]}]
+    num_tokens = max(1, train.tokenizer.vocab_size - len(train.tokenizer.special_ids))
+    counts = NeighborCounts(codes_M, base=vocabulary.base, num_tokens=num_tokens, order=len(offsets))
+    losses = [float(nll_M.mean()) for nll_M in counts.nll(true_M)]
+    unigram = {"name": "unigram", "loss": losses[0]}
+    if not is_masked:
+        return [unigram, {"name": "bigram" if reach == 1 else f"{len(offsets)} on the left", "loss": losses[-1]}]
+    nll_M = _masked_nll(config, counts, vocabulary, true_M, shown_M)
+    row = {"name": f"{reach} on either side", "loss": float(nll_M.mean()), "unmasked_loss": losses[-1]}
+    return [unigram, row]
+
+
+def _read(prepared: Batch) -> Ints:
+    return np.zeros(0, dtype=np.int64) if prepared.read_M is None else prepared.read_M.numpy()
+
+
+def _masked_nll(
+    config: RunConfig, counts: NeighborCounts, vocabulary: Vocabulary, true_M: Ints, shown_M: Ints
+) -> NDArray[np.float64]:
+    """(M,) negative log-likelihoods of counting that sees what the network sees: the tokens of `shown_M`.
+
+    A masked neighbor is summed over. A target that shows a token says something of itself: it is the right one or a
+    random one, in the shares of the task (Bayes' rule).
+    """
+    base = counts.base
+    token_M, seen_M = true_M % base, shown_M % base
+    hidden_M = np.zeros(len(true_M), dtype=np.int64)
+    for neighbor in range(counts.order):
+        hidden_M |= (shown_M // base ** (neighbor + 1) % base == vocabulary.size).astype(np.int64) << neighbor
+
+    def nll(token_M: Ints) -> NDArray[np.float64]:
+        *_, last_M = counts.nll(shown_M - seen_M + token_M, hidden_M)
+        return last_M
+
+    nll_M = nll(token_M)
+    shows_S = np.flatnonzero(seen_M != vocabulary.size)
+    if len(shows_S) and isinstance(config.task, MaskedLM):
+        random = config.task.random_share / counts.num_tokens
+        kept = max(0.0, 1 - config.task.mask_share - config.task.random_share)
+        likelihood_S = kept * (token_M == seen_M)[shows_S] + random
+        evidence_S = kept * np.exp(-nll(seen_M)[shows_S]) + random
+        nll_M[shows_S] += np.log(evidence_S) - np.log(likelihood_S)
+    return nll_M
 
 
 # ---- labels ----
