@@ -2,10 +2,8 @@
 
 import errno
 import os
-import resource
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,19 +14,10 @@ from instar.checkpoint.tensors import write_tensors
 from instar.checkpoint.values import read_json, write_json
 from instar.core.errors import DiskError
 from instar.core.rundir import RunFolder
+from tests.disks import file_limit, mounted
 
 Save = Callable[[int], Path]
 Names = Callable[[RunFolder], list[str]]
-
-
-@contextmanager
-def _file_limit(size: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def _write(folder: Path) -> None:
@@ -42,7 +31,7 @@ def _write(folder: Path) -> None:
 @pytest.mark.parametrize("limit", [0, 50, 300, 5_000, 20_000])
 def test_a_file_that_may_not_grow(run: RunFolder, save: Save, names: Names, limit: int) -> None:
     save(1)
-    with _file_limit(limit), pytest.raises(DiskError) as raised:
+    with file_limit(limit), pytest.raises(DiskError) as raised:
         publish(run.checkpoint(2), _write)
     text = str(raised.value)
     assert "bytes needed" in text
@@ -61,7 +50,7 @@ def test_the_manifest_that_may_not_grow(run: RunFolder, names: Names) -> None:
         for number in range(20):
             (folder / f"{number}").write_text("x" * 50)
 
-    with _file_limit(200), pytest.raises(DiskError, match="there is no checkpoint before it"):
+    with file_limit(200), pytest.raises(DiskError, match="there is no checkpoint before it"):
         publish(run.checkpoint(2), write)
     assert names(run) == []
 
@@ -77,17 +66,8 @@ def _failure(run: RunFolder) -> str:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 256 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip(f"no small disk may be mounted: {done.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with mounted(tmp_path / "disk", "256k") as place:
+        yield place
 
 
 def test_a_disk_that_fills_up_at_each_place_of_the_save(small_disk: Path, names: Names) -> None:
@@ -134,7 +114,7 @@ def test_every_disk_error_at_every_kind_of_operation(
 def test_small_files_keep_their_old_content(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     write_json(path, {"a": 1})
-    with _file_limit(5), pytest.raises(DiskError, match="bytes needed"):
+    with file_limit(5), pytest.raises(DiskError, match="bytes needed"):
         write_json(path, {"a": list(range(100))})
     assert read_json(path) == {"a": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]

@@ -1,28 +1,12 @@
-"""Small durable steps on the disk, and what is said when one of them fails."""
+"""Small durable steps on the disk."""
 
 import errno
 import os
-import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from instar.core.errors import DiskError, OutputError
-
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
-_REFUSED = {
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENOTEMPTY,
-    errno.ENAMETOOLONG,
-}
-_FOREIGN_CODE = re.compile(r"(?:os error|code:) (\d+)")
+from instar.core.disk import disk_errors
 
 
 def sync_file(path: Path) -> None:
@@ -83,50 +67,3 @@ def free_name(path: Path) -> Path:
         number += 1
         candidate = path.with_name(f"{path.name}.{number}")
     return candidate
-
-
-def system_code(error: BaseException) -> int | None:
-    """The errno of a failed call, also where a library has only its text."""
-    if isinstance(error, OSError):
-        return error.errno
-    match = _FOREIGN_CODE.search(str(error)) if type(error).__name__ == "SafetensorError" else None
-    return int(match[1]) if match else None
-
-
-@contextmanager
-def disk_errors(path: Path, needed: int | None = None, whole: str = "") -> Iterator[None]:
-    """Turn a full or failing disk into DiskError and a refused write into OutputError; others pass.
-
-    The text names the path, the bytes needed (`needed`, where known) and free, and `whole`.
-    """
-    try:
-        yield
-    except Exception as error:
-        code = system_code(error)
-        if code in _DISK:
-            raise DiskError(disk_message(path, os.strerror(code or 0), needed, whole)) from error
-        if code in _REFUSED:
-            place = getattr(error, "filename", None) or path
-            raise OutputError(
-                f"{path}: cannot be written: {place}: {os.strerror(code or 0)}; "
-                "make the folder writable or choose another one"
-            ) from error
-        raise
-
-
-def disk_message(path: Path, reason: str, needed: int | None, whole: str = "") -> str:
-    """What a user needs to know about a write that failed."""
-    wanted = "" if needed is None else f"{needed:,} bytes needed, "
-    text = f"{path}: {reason}: {wanted}{free_bytes(path):,} bytes free; free some space and start the same command"
-    return f"{text}; {whole}" if whole else text
-
-
-def free_bytes(path: Path) -> int:
-    """Free bytes on the disk of a path that may not exist yet."""
-    place = path.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    try:
-        return shutil.disk_usage(place).free
-    except OSError:
-        return 0

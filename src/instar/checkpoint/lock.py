@@ -10,8 +10,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from instar.checkpoint.disk import disk_errors
 from instar.checkpoint.values import read_json, write_json
+from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError, OutputError
 from instar.core.plain_file import must_be_plain
 from instar.core.rundir import RunFolder

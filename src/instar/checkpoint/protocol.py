@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from instar.checkpoint import manifest
-from instar.checkpoint.disk import disk_errors, free_name, remove, sync_file, sync_folder, write_bytes
+from instar.checkpoint.disk import free_name, remove, sync_file, sync_folder, write_bytes
 from instar.checkpoint.manifest import verify
+from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError, DiskError
 from instar.core.rundir import RunFolder
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from instar.checkpoint.disk import disk_errors
+from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
 
 _NAMES = {

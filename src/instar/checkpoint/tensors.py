@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from instar.checkpoint.disk import disk_errors
+from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
 
 

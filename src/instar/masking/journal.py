@@ -17,7 +17,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.checkpoint.disk import disk_errors, sync_folder
+from instar.checkpoint.disk import sync_folder
+from instar.core.disk import disk_errors, write_all
 from instar.core.errors import CheckpointError
 from instar.core.plain_file import open_plain
 from instar.masking.layout import Spans
@@ -92,7 +93,7 @@ class Journal:
         """A record at the end, in the system's hands when this returns: a kill of the process cannot take it."""
         content = record.to_bytes()
         with disk_errors(self.folder, needed=len(content)):
-            _write(self._opened(), content)
+            write_all(self._opened(), content)
         self.position += len(content)
 
     def sync(self) -> None:
@@ -120,7 +121,7 @@ class Journal:
                 self._segment_start = self.position
                 path = self.folder / f"journal-{self.rank}-{self.position:015}.bin"
                 self._file = open_plain(path, "wb", buffering=0)
-                _write(self._file, _FILE.pack(_MAGIC, VERSION, self.rank))
+                write_all(self._file, _FILE.pack(_MAGIC, VERSION, self.rank))
                 sync_folder(self.folder)
         return self._file
 
@@ -188,13 +189,6 @@ def drop_before(folder: Path, rank: int, position: int) -> None:
         for segment in mine[:-1]:
             if segment.start + segment.num_bytes <= position:
                 segment.path.unlink()
-
-
-def _write(file: IO[bytes], content: bytes) -> None:
-    """All of it: a full disk may take a part without a word, and refuses the next."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 def _check_head(segment: Segment, head: bytes) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.checkpoint.values import read_json, write_json
+from instar.core.disk import must_have_room
 from instar.core.errors import CheckpointError, OutputError
 from instar.masking import journal
 from instar.masking.adaptive import AdaptivePolicy
@@ -19,7 +20,7 @@ from instar.masking.base import Chosen
 from instar.masking.bernoulli import BernoulliPolicy
 from instar.masking.chances import DECAY_STEPS, Chances
 from instar.masking.layout import Layout, Spans
-from instar.masking.plane import Form, must_match, read_header
+from instar.masking.plane import HEADER, Form, must_match, read_header
 from instar.masking.seal import Check
 from instar.masking.statistic import StatisticName, scale_of
 from instar.masking.store import ChanceStore, Change, Hold, Measured, StoreLearner, begin_anew, open_store
@@ -132,6 +133,11 @@ class StoreMemory:
         self._learner = StoreLearner(self.store, share.rank, positions.get(str(share.rank), 0))
         self.policy.read = self.store.read
         return pending
+
+    def must_have_room(self) -> None:
+        """DiskError if there is no store yet, and the disk has no room for one; nothing is written."""
+        if not (self.folder / HEADER).exists():
+            must_have_room(self.folder, sum(self.form.sizes().values()))
 
     def _claim(self) -> None:
         """OutputError if another run has written here: its values would be lost."""

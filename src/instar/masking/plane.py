@@ -1,12 +1,14 @@
 """The plane: for each character of a corpus one byte (or two), in a flat file that is mapped, not read.
 
 A process works on a private view: pages that it changes are its own, and the file changes only when a
-part of the journal is folded into it. So the file and the journal give every state that a checkpoint names.
+part of the journal is folded into it, by writing (`PlaneWriter`), for a mapped page that the disk has no room for
+kills the process. So the file and the journal give every state that a checkpoint names.
 """
 
 import mmap
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.checkpoint.disk import disk_errors, sync_folder
+from instar.checkpoint.disk import sync_folder
 from instar.checkpoint.values import read_json, write_json
+from instar.core.disk import disk_errors, reserve
 from instar.core.errors import CheckpointError, DataError
 from instar.core.plain_file import must_be_plain
 from instar.masking.seal import Seals, drop_old
@@ -71,35 +74,45 @@ class Form:
 class Plane:
     """The files of one store, mapped."""
 
-    def __init__(self, folder: Path, form: Form, *, view: Literal["private", "shared", "read"] = "private") -> None:
+    def __init__(self, folder: Path, form: Form) -> None:
         """Map the files of `folder`, which were checked; nothing is read before it is asked for."""
-        mode: Literal["c", "r+", "r"] = {"private": "c", "shared": "r+", "read": "r"}[view]  # type: ignore[assignment]
         self.folder, self.form = folder, form
         self.arrays: dict[str, NDArray[Any]] = {}
         with disk_errors(folder):
             for name, dtype in form.all_channels():
                 must_be_plain(folder / f"{name}.bin")
-                array = np.memmap(folder / f"{name}.bin", dtype=dtype, mode=mode)
+                array = np.memmap(folder / f"{name}.bin", dtype=dtype, mode="c")
                 # Samples are shuffled: what lies around one is of no use to the next.
                 array._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
                 self.arrays[name] = array
 
+    def put(self, name: str, index_N: NDArray[np.int64], codes_N: NDArray[Any] | int) -> None:
+        """Set characters of a channel in this view; of equal ones the last counts."""
+        self.arrays[name][index_N] = codes_N
+
     @classmethod
     def create(cls, folder: Path, form: Form) -> None:
-        """Empty files: sparse, so that a genome's cost nothing before they are written."""
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, dtype in form.all_channels():
-                with (folder / f"{name}.bin").open("wb") as file:
-                    file.truncate(form.num_characters * dtype.itemsize)
-                    os.fsync(file.fileno())
-            sync_folder(folder)
-        seal(folder, form, Seals.of_zeros(form.sizes()))
-
-    def flush(self) -> None:
-        """Bring a shared view's pages to the disk."""
-        for array in self.arrays.values():
-            array.flush()  # type: ignore[attr-defined]
+        """Files of zeros that the disk has room for; DiskError where it has not, and then there is no store."""
+        sizes = form.sizes()
+        is_new = not folder.exists()
+        try:
+            with disk_errors(folder, needed=sum(sizes.values())):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / HEADER).unlink(missing_ok=True)  # from here on there is no store until it is whole
+                for name, size in sizes.items():
+                    with (folder / f"{name}.bin").open("wb", buffering=0) as file:
+                        reserve(file, size)
+                        os.fsync(file.fileno())
+                sync_folder(folder)
+            seal(folder, form, Seals.of_zeros(sizes))
+        except BaseException:
+            with suppress(OSError):
+                for name in sizes:
+                    (folder / f"{name}.bin").unlink(missing_ok=True)
+                drop_old(folder, kept="")
+                if is_new:
+                    folder.rmdir()
+            raise
 
 
 def seal(folder: Path, form: Form, seals: Seals | None = None) -> Form:

@@ -3,7 +3,7 @@
 Letters: T tokens read, M tokens measured, N characters.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from heapq import merge
@@ -13,20 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.checkpoint.disk import disk_errors
 from instar.checkpoint.lock import RunLock
+from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError, OutputError
 from instar.core.rundir import RunFolder
 from instar.masking import journal
 from instar.masking.journal import Record
 from instar.masking.layout import CodedMeans, Spans, gathered, token_means
 from instar.masking.plane import AGE, HEADER, Decoder, Form, Plane, blank, must_match, read_header, seal, write_header
+from instar.masking.plane_writer import PlaneWriter
 from instar.masking.seal import BLOCK, Seals, blocks_of
 from instar.masking.update import Rule
 
 _UNITS = 1 << 20
 """A value of 1 in the whole numbers that are summed; enough of them fit for any batch."""
 _OLDEST = np.iinfo(np.uint16).max
+Put = Callable[[str, NDArray[np.int64], NDArray[Any] | int], None]
+"""Sets characters of a channel."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +116,14 @@ class ChanceStore:
 
     def apply(self, change: Change) -> None:
         """Make a change visible, with one scatter; where tokens overlap, the later one counts."""
-        self._write(self.plane, change.step, change.spans, change.codes)
+        self._write(self.plane.put, change)
 
-    def _write(self, plane: Plane, step: int, spans: Spans, codes: Sequence[NDArray[Any]]) -> None:
-        places_N = spans.characters()
-        for name, part in zip(self.form.channels, codes, strict=True):
-            plane.arrays[name][places_N] = part
+    def _write(self, put: Put, change: Change) -> None:
+        index_N = change.spans.characters()
+        for name, part in zip(self.form.channels, change.codes, strict=True):
+            put(name, index_N, part)
         if self.form.tick:
-            plane.arrays[AGE][places_N] = min(_OLDEST, step // self.form.tick + 1)
+            put(AGE, index_N, min(_OLDEST, change.step // self.form.tick + 1))
 
     def change_of(self, record: Record) -> Change:
         """A record as it is applied; CheckpointError where it does not fit the plane."""
@@ -192,14 +195,12 @@ class ChanceStore:
         self.form = replace(self.form, folding=dict(positions), folding_step=step)
         write_header(self.folder, self.form)
         touched = {name: np.zeros(-(-size // BLOCK), dtype=np.bool_) for name, size in self.form.sizes().items()}
-        with disk_errors(self.folder):
-            shared = Plane(self.folder, self.form, view="shared")
+        with PlaneWriter(self.folder, self.form) as writer:
             for record in self._records(positions):
                 change = self.change_of(record)
-                self._write(shared, change.step, change.spans, change.codes)
+                self._write(writer.put, change)
                 for name, dtype in self.form.all_channels():
                     touched[name] |= blocks_of(change.spans, dtype.itemsize, len(touched[name]))
-            shared.flush()
         seals = self.seals()
         folded = {**self.form.folded, **positions}
         self.form = replace(self.form, folded=folded, folded_step=step, folding={}, folding_step=-1)

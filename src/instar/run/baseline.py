@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar import metric
-from instar.checkpoint.disk import disk_errors
 from instar.checkpoint.values import read_json, write_json
+from instar.core.disk import disk_errors
 from instar.core.errors import InstarError
 from instar.data import Batch
 from instar.data.samples import Samples

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.checkpoint.disk import disk_errors
+from instar.core.disk import disk_errors
 from instar.core.errors import ConfigError, DataError, InputMissingError
 from instar.core.model_folder import must_be_model_folder
 from instar.core.rundir import RunFolder

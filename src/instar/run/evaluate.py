@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from instar.checkpoint.disk import disk_errors
 from instar.checkpoint.lineage import STATE
 from instar.checkpoint.values import read_json
+from instar.core.disk import disk_errors
 from instar.core.errors import DataError, InputMissingError, UsageError
 from instar.data.cache import TokenCache, build_cache
 from instar.data.config import Split

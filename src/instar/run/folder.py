@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from instar.checkpoint.disk import disk_errors, replace_bytes
+from instar.checkpoint.disk import replace_bytes
 from instar.checkpoint.lineage import STATE, no_checkpoint
 from instar.config.dump import dump
 from instar.config.load import Loaded, load
+from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError, ConfigError, InputMissingError, OutputError
 from instar.core.rundir import RunFolder
 from instar.run.config import RunConfig

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from instar.checkpoint.disk import disk_errors
 from instar.config.load import load
+from instar.core.disk import disk_errors
 from instar.data.document import Document
 from instar.data.source import ColumnSource
 from instar.inference.decoding import Decoding

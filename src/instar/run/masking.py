@@ -93,6 +93,8 @@ def learning(
         place = Path(policy.config.store) if policy.config.store else folder.path / STORE
         owner = str(folder.path.absolute()) if policy.config.store else None
         memory = StoreMemory(policy, place, layout, corpus.tokenizer.vocab_size, tell=tell, owner=owner)
+        if runtime.is_main:
+            memory.must_have_room()
         samples = samples if is_cut_anew else Located(train, layout.first_N[:-1])
     callback = Chances(task, memory, runtime, folder.path / FIGURES, config.train.log_every)
     callback.kept = lambda: _kept(folder)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from instar.checkpoint.disk import disk_errors
+from instar.core.disk import disk_errors
 from instar.core.errors import OutputError, UsageError
 from instar.data.config import Split
 from instar.data.document import Document

@@ -3,7 +3,8 @@
 Letters: M places of a pass, N characters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.checkpoint.disk import disk_errors, replace_bytes
+from instar.checkpoint.disk import remove, replace_bytes
 from instar.checkpoint.values import to_json, write_json
+from instar.core.disk import disk_errors, must_have_room
 from instar.core.errors import OutputError, UsageError
 from instar.data import Batch
 from instar.data.cache import build_cache
@@ -22,6 +24,7 @@ from instar.data.source import Fasta, Source
 from instar.inference.probe import BASES, Prober, Said, letters_of
 from instar.masking.layout import Layout, Spans
 from instar.masking.plane import Form, Plane, encode, seal
+from instar.masking.plane_writer import PlaneWriter
 from instar.masking.statistic import scale_of
 from instar.run.config import RunConfig
 from instar.run.corpus import cut_of, must_be_known
@@ -65,8 +68,7 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
     samples = Samples(cache, saved.tokenizer, cut)
     layout = layout_of(config, cache)
     is_genome = isinstance(config.data.train, Fasta)
-    with disk_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
+    with _new_folder(output):
         planes = _Planes(output / PROBE, layout, saved.tokenizer.vocab_size, with_bases=is_genome)
         digest = weights_digest(saved.network)
         prober = Prober(
@@ -77,7 +79,8 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
             seed=config.seed,
             letters_V=letters_of(saved.tokenizer) if is_genome else None,
         )
-        tokens = _ask(prober, Located(samples, layout.first_N[:-1]), planes)
+        with planes:
+            tokens = _ask(prober, Located(samples, layout.first_N[:-1]), planes)
         must_be_untouched(saved.network, digest)
         planes.finish()
         saved.tokenizer.save(output)
@@ -116,6 +119,18 @@ def _must_be_new(output: Path) -> None:
         raise OutputError(f"{output}: is there already; choose another --output, or delete it")
 
 
+@contextmanager
+def _new_folder(output: Path) -> Iterator[None]:
+    """A folder that is made, and gone again where what is done in it fails."""
+    try:
+        with disk_errors(output):
+            output.mkdir(parents=True, exist_ok=True)
+            yield
+    except BaseException:
+        remove(output)
+        raise
+
+
 def _ask(prober: Prober, located: Located, planes: "_Planes") -> int:
     tokens = 0
     first, size = 0, max(1, EVALUATION_TOKENS)
@@ -131,7 +146,7 @@ def _ask(prober: Prober, located: Located, planes: "_Planes") -> int:
 
 
 class _Planes:
-    """One store a measure, written in place."""
+    """One store a measure, written in place; `with` puts the values on the disk."""
 
     def __init__(self, folder: Path, layout: Layout, vocab_size: int, *, with_bases: bool) -> None:
         nats = scale_of("nll", vocab_size)
@@ -148,12 +163,20 @@ class _Planes:
             )
             for name, scale in scales.items()
         }
-        self._planes: dict[str, Plane] = {}
+        self._writers: dict[str, PlaneWriter] = {}
+        self._stack = ExitStack()
+        must_have_room(folder, sum(sum(form.sizes().values()) for form in self._forms.values()))
         self._sums = dict.fromkeys(MEASURES, 0.0)
         self._count = 0
         for name, form in self._forms.items():
             Plane.create(folder / name, form)
-            self._planes[name] = Plane(folder / name, form, view="shared")
+
+    def __enter__(self) -> None:
+        for name, form in self._forms.items():
+            self._writers[name] = self._stack.enter_context(PlaneWriter(self._folder / name, form))
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def write(self, batch: Batch, said: Said) -> None:
         """Put what was said of a pass where its characters lie."""
@@ -180,13 +203,12 @@ class _Planes:
 
     def _put(self, name: str, places_N: NDArray[np.int64], values_N: NDArray[np.float32]) -> None:
         scaled_N = values_N / np.float32(self._forms[name].scale)
-        self._planes[name].arrays["value"][places_N] = encode(scaled_N, "float16")
+        self._writers[name].put("value", places_N, encode(scaled_N, "float16"))
 
     def finish(self) -> None:
-        """All of it on the disk."""
-        for name, plane in self._planes.items():
-            plane.flush()
-            seal(self._folder / name, self._forms[name])
+        """All of it is there, with its CRCs."""
+        for name, form in self._forms.items():
+            seal(self._folder / name, form)
 
     def means(self) -> dict[str, float]:
         """Mean of each measure over the tokens."""

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from instar.checkpoint.disk import disk_errors, replace_bytes
+from instar.checkpoint.disk import replace_bytes
 from instar.config.load import load
+from instar.core.disk import disk_errors
 from instar.core.errors import DataError, InputMissingError, UsageError
 from instar.data.cache import build_cache
 from instar.data.files import lines, resolve
@@ -22,6 +23,7 @@ from instar.genome.track import Bounds, Track, bedgraph_lines, read_bigwig, read
 from instar.masking.chances import Chances
 from instar.masking.memory import form_of
 from instar.masking.plane import AGE, Plane, encode, seal
+from instar.masking.plane_writer import PlaneWriter
 from instar.report.browser import BrowserTrack, browser_page
 from instar.run.config import RunConfig
 from instar.run.corpus import build_corpus
@@ -77,14 +79,13 @@ def import_values(run: Path, given: Path) -> dict[str, Any]:
     known = sum(int((~np.isnan(part)).sum()) for part in values)
     form = form_of(masking, stored.layout, stored.tokenizer.vocab_size)
     Plane.create(place, form)
-    plane = Plane(place, form, view="shared")
-    for document, part in enumerate(values):
-        first = stored.layout.place(document)
-        for name in form.channels:
-            plane.arrays[name][first : first + len(part)] = encode(part, form.dtype)
-        if form.tick:
-            plane.arrays[AGE][first : first + len(part)] = ~np.isnan(part)  # as if measured in the first steps
-    plane.flush()
+    with PlaneWriter(place, form) as writer:
+        for document, part in enumerate(values):
+            first = stored.layout.place(document)
+            for name in form.channels:
+                writer.put_from(name, first, encode(part, form.dtype))
+            if form.tick:
+                writer.put_from(AGE, first, ~np.isnan(part))  # as if measured in the first steps
     seal(place, form)
     return {"store": str(place), "characters": stored.layout.num_characters, "known": known, "notices": notices}
 

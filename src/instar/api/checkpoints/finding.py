@@ -10,7 +10,8 @@ from pathlib import Path
 from instar.api.checkpoints import names
 from instar.api.checkpoints.weights import check_header, weight_files
 from instar.checkpoint import manifest, protocol
-from instar.checkpoint.disk import disk_errors, remove, sync_folder
+from instar.checkpoint.disk import remove, sync_folder
+from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from instar.checkpoint.disk import disk_errors
+from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
 from instar.trainer.parallel.parts import is_divided
 

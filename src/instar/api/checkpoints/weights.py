@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from instar.api.checkpoints import names
 from instar.api.checkpoints.plain import memory_of, read_values
-from instar.checkpoint.disk import disk_errors
 from instar.checkpoint.values import read_json
+from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
 from instar.trainer.parallel.parts import is_divided, load_whole, local, settle
 

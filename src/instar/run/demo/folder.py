@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from instar.checkpoint.disk import disk_errors, replace_bytes
+from instar.checkpoint.disk import replace_bytes
+from instar.core.disk import disk_errors
 from instar.core.errors import OutputError
 
 MARKER = "demo.json"

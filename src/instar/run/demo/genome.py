@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.checkpoint.disk import disk_errors, replace_bytes
+from instar.checkpoint.disk import replace_bytes
+from instar.core.disk import disk_errors
 from instar.core.rundir import RunFolder
 from instar.data.source import Fasta
 from instar.genome.annotation import Feature

@@ -3,7 +3,8 @@
 import base64
 from dataclasses import dataclass
 
-from instar.checkpoint.disk import disk_errors, replace_bytes
+from instar.checkpoint.disk import replace_bytes
+from instar.core.disk import disk_errors
 from instar.report import build_demo_picture, build_report
 from instar.run.demo.child import Stage
 from instar.run.demo.folder import DemoFolder

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from instar.checkpoint.disk import disk_errors, sync_file
+from instar.checkpoint.disk import sync_file
+from instar.core.disk import disk_errors
 from instar.core.errors import DiskError
 from instar.core.plain_file import open_plain
 

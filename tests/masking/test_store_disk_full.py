@@ -1,0 +1,177 @@
+"""A store on a disk that is full: refused with the bytes, never a mapped page that kills the process."""
+
+import errno
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instar.cli import main
+from instar.core.disk import reserve
+from instar.core.errors import DiskError
+from instar.masking import plane
+from instar.masking.plane import HEADER, Plane
+from instar.masking.plane_writer import PlaneWriter
+from instar.masking.store import open_store
+from instar.masking.update import Rule
+from tests.disks import file_limit, mounted
+from tests.masking.stores import begin_anew, content, form, opened, written
+
+BIG = 3_000_000
+RUN = """
+model: {config: bert, num_layers: 1, hidden_size: 32, num_heads: 2}
+tokenizer: {kind: character}
+task: {kind: mlm, rate: 0.3, masking: {kind: adaptive}}
+data: {train: {kind: text, path: "embedded:speeches.txt.gz"}, eval: {split: 0.02}, max_length: 32, too_long: truncate}
+train: {budget: 2 steps, batch_tokens: 256, save_every: 2 steps, eval_every: 2 steps}
+"""
+
+
+def refuse(code: int):
+    def refused(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return refused
+
+
+@pytest.mark.parametrize("code", [None, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+@pytest.mark.parametrize("size", [0, 5, (1 << 20) + 7])
+def test_room_is_reserved_on_every_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, size: int
+) -> None:
+    if code is None:
+        monkeypatch.delattr(os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refuse(code))
+    with (tmp_path / "file").open("wb", buffering=0) as file:
+        reserve(file, size)
+        assert file.tell() == size, "zeros were written"
+    assert (tmp_path / "file").read_bytes() == bytes(size)
+
+
+def test_the_room_of_a_store_is_its_own(tmp_path: Path) -> None:
+    opened(tmp_path / "s", num_characters=BIG, tick=3)
+    for name, size in (("value", BIG), ("age", 2 * BIG)):
+        status = (tmp_path / "s" / f"{name}.bin").stat()
+        assert (status.st_size, status.st_blocks * 512 >= size) == (size, True)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_store_that_finds_no_room_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_there: bool
+) -> None:
+    folder = tmp_path / "s"
+    if is_there:
+        folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", refuse(code))
+        with pytest.raises(DiskError, match=rf"{folder}: .*: {3 * BIG:,} bytes needed, [\d,]+ bytes free"):
+            opened(folder, num_characters=BIG, tick=3)
+    assert [path for path in tmp_path.rglob("*") if path != folder] == []
+    assert folder.exists() == is_there
+    assert (folder / HEADER).is_file() is (opened(folder).form.folded_step == -1)
+
+
+def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
+    with file_limit(BIG - 1), pytest.raises(DiskError, match=f"File too large: {BIG:,} bytes needed"):
+        opened(tmp_path / "s", num_characters=BIG)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_store_that_cannot_begin_again_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, positions = written(tmp_path / "s", range(4))
+    store.fold(positions, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", refuse(errno.ENOSPC))
+        with pytest.raises(DiskError):
+            begin_anew(tmp_path / "s")
+    assert not (tmp_path / "s" / HEADER).exists()
+    again = opened(tmp_path / "s")
+    again.verify()
+    assert not any(any(part) for part in content(again).values())
+
+
+def test_a_store_larger_than_the_disk(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "1m") as disk:
+        with pytest.raises(DiskError, match=f"No space left on device: {BIG:,} bytes needed"):
+            opened(disk / "s", num_characters=BIG)
+        assert list(disk.iterdir()) == []
+
+
+def test_a_fold_where_the_disk_has_no_room_is_an_error_and_can_be_made_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file stands for a file system that copies on write: room is needed at the write."""
+    wanted, positions = written(tmp_path / "other", range(6))
+    wanted.fold(positions, 6)
+    monkeypatch.setattr(plane, "reserve", lambda file, size: file.truncate(size))
+    with mounted(tmp_path / "disk", "1m") as disk:
+        store, positions = written(disk / "s", range(6))
+        filler = disk / "filler"
+        with filler.open("wb", buffering=0) as file:
+            space = os.statvfs(disk)
+            os.posix_fallocate(file.fileno(), 0, (space.f_bavail - 1) * space.f_bsize)  # the header still fits
+        with pytest.raises(DiskError, match="No space left"):
+            store.fold(positions, 6)
+        filler.unlink()
+        again = open_store(disk / "s", form(), rule=Rule())
+        again.fold(positions, 6)
+        assert content(opened(disk / "s")) == content(opened(tmp_path / "other"))
+        opened(disk / "s").verify()
+
+
+@pytest.mark.parametrize("most", [1, 1 << 14])
+def test_a_writer_leaves_what_a_view_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr("instar.masking.plane_writer._MOST_PAGES", most)
+    kept = form(num_characters=20_000, tick=3)
+    Plane.create(tmp_path / "s", kept)
+    rng, view = np.random.default_rng(0), Plane(tmp_path / "s", kept)
+    with PlaneWriter(tmp_path / "s", kept) as writer:
+        for number in range(20):
+            index = rng.integers(0, 20_000, 50)
+            for put in (view.put, writer.put):
+                put("value", index, np.full(50, number + 1, np.uint8))
+                put("age", index, number)
+    again = Plane(tmp_path / "s", kept)
+    for name in ("value", "age"):
+        assert (again.arrays[name] == view.arrays[name]).all()
+    with PlaneWriter(tmp_path / "s", kept) as writer:
+        writer.put_from("age", 19_000, np.arange(1000))
+    assert (Plane(tmp_path / "s", kept).arrays["age"][19_000:] == np.arange(1000)).all()
+
+
+def test_train_on_a_full_disk_ends_with_74_and_leaves_no_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.yaml").write_text(RUN)
+    line = [
+        "train",
+        str(tmp_path / "run.yaml"),
+        "--output",
+        str(tmp_path / "run"),
+        "--set",
+        f"data.cache={tmp_path / 'c'}",
+    ]
+
+    def told() -> str:
+        with pytest.raises(SystemExit) as left:
+            main(line)
+        assert left.value.code == 74
+        return capsys.readouterr().err
+
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage(tmp_path)
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1234))
+        assert re.search(rf"{tmp_path}/run/masking: .* [\d,]+ bytes needed, 1,234 bytes free", told())
+    assert not (tmp_path / "run").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", refuse(errno.ENOSPC))
+        assert re.search(rf"{tmp_path}/run/masking: .* [\d,]+ bytes needed, [\d,]+ bytes free", told())
+    assert not list((tmp_path / "run").rglob("*.bin"))
+    with pytest.raises(SystemExit) as left:
+        main(line)
+    assert left.value.code == 0
