@@ -131,7 +131,7 @@ def test_a_disk_that_takes_no_journal(
 
     store = opened(tmp_path / "s")
     learner = StoreLearner(store, 0, 0)
-    monkeypatch.setattr(journal, "_write", refuse)
+    monkeypatch.setattr(journal, "write_all", refuse)
     with pytest.raises(error, match=str(tmp_path)):
         learner.settle(drawn(0))
     learner.close()

@@ -248,7 +248,7 @@ def test_ranks_that_leave_come_back_with_their_chances(
 def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing_saved(
     whole: Path, shrunk: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append, calls = journal._write, iter(range(100))
+    append, calls = journal.write_all, iter(range(100))
 
     def fills_up(file: Any, content: bytes) -> None:
         if next(calls) >= 9:
@@ -257,7 +257,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing_saved(
         append(file, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal, "_write", fills_up)
+        patch.setattr(journal, "write_all", fills_up)
         with pytest.raises(DiskError, match=r"masking.*bytes needed"):
             run(shrunk(NAME), tmp_path / "run", *LONGER)
     run(shrunk(NAME), tmp_path / "run", *LONGER)
