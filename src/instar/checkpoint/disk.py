@@ -2,11 +2,15 @@
 
 import errno
 import os
+import re
 import shutil
-from contextlib import suppress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from instar.core.disk import disk_errors
+from instar.core.errors import DiskError
 
 
 def sync_file(path: Path) -> None:
@@ -49,6 +53,73 @@ def replace_bytes(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def publish_file(path: Path) -> Iterator[Path]:
+    """A new name beside `path` to write to, which then becomes `path`; after an error or a kill `path` is as before."""
+    temporary = _beside(path)
+    try:
+        with disk_errors(path):
+            yield temporary
+            sync_file(temporary)
+            temporary.replace(path)
+            sync_folder(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def publish_folder(final: Path) -> Iterator[Path]:
+    """A new folder beside `final` to fill, which then becomes `final`: all of it or nothing, also after a kill.
+
+    `final` is absent or empty before. Who fills it syncs the files. Folders that killed processes of this machine left
+    are removed.
+    """
+    temporary, parent = _beside(final), final.parent
+    is_new = not parent.exists()
+    try:
+        with disk_errors(final):
+            parent.mkdir(parents=True, exist_ok=True)
+            _remove_left(final)
+            temporary.mkdir()
+            yield temporary
+            sync_folder(temporary)
+            temporary.rename(final)
+            sync_folder(parent)
+    except BaseException as error:
+        remove(temporary)
+        with suppress(OSError):
+            if is_new:
+                parent.rmdir()
+        if isinstance(error, DiskError):
+            raise DiskError(str(error).replace(str(temporary), str(final))) from error
+        raise
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".tmp-{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}-{path.name}")
+
+
+def _remove_left(final: Path) -> None:
+    """Remove what processes left that began `final` on this machine and are gone."""
+    start, end = re.escape(f".tmp-{socket.gethostname()}-"), re.escape(f"-{final.name}")
+    left = re.compile(f"{start}([0-9]{{1,10}})-[0-9a-f]{{8}}{end}")
+    for path in list(final.parent.iterdir()):
+        match = left.fullmatch(path.name)
+        if match is not None and not _is_running(int(match[1])):
+            remove(path)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def remove(path: Path) -> None:

@@ -26,25 +26,32 @@ def _export(
         Literal["bedgraph", "bigwig", "hdf5"], typer.Option("--format", help="hdf5: shards of samples.")
     ] = "bigwig",
     what: What = "value",
+    *,
+    shard: Annotated[int | None, typer.Option(min=1, metavar="N", help="Samples of a shard; default: 2562.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the masking values of a run as tracks."""
     from instar.run.tracks import export
 
-    show(export(run, output, form=form, what=what), as_json=as_json)
+    show(export(run, output, form=form, what=what, shard=shard), as_json=as_json)
 
 
 def _import(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run file, or a run folder without values.")],
     given: Annotated[
-        Path, typer.Option("--input", metavar="FILE", help="bedGraph, bigWig, or a folder of HDF5 shards; 0 to 1.")
+        Path,
+        typer.Option("--input", metavar="FILE", help="bedGraph, wiggle, bigWig, or a folder of HDF5 shards; 0 to 1."),
     ],
+    shard: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Samples of an HDF5 shard, where several shards do not say it."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Begin a run's masking values from a track."""
     from instar.run.tracks import import_values
 
-    show(import_values(run, given), as_json=as_json)
+    show(import_values(run, given, shard=shard), as_json=as_json)
 
 
 def _summary(

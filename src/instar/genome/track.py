@@ -160,11 +160,16 @@ class _Reading:
             raise DataError("\n".join([*self._faults, *([f"and {more} more"] if more else [])]))
 
 
+def must_be_known(path: Path, track: Track) -> None:
+    """DataError where a track that is to be `path` has no value."""
+    if not any(bool((~np.isnan(values_B)).any()) for values_B in track.values()):
+        raise DataError(f"{path}: nothing is known of any base, and a bigWig cannot be empty")
+
+
 def write_bigwig(path: Path, track: Track) -> None:
     """The track as bigWig, with zoom levels; DataError for one that knows nothing."""
     bigtools = _bigtools()
-    if not any(bool((~np.isnan(values_B)).any()) for values_B in track.values()):
-        raise DataError(f"{path}: nothing is known of any base, and a bigWig cannot be empty")
+    must_be_known(path, track)
     sizes = {name: len(track[name]) for name in sorted(track)}
     rows = ((name, start, end, value) for name in sizes for start, end, value in runs(track[name]))
     bigtools.open(str(path), "w").write(sizes, rows)

@@ -14,7 +14,7 @@ from instar.data.cache import TokenCache, build_cache
 from instar.data.files import byte_lines
 from instar.data.source import Fasta, Source
 from instar.data.tokenizer import Tokenizer
-from instar.genome.coordinates import Interval
+from instar.genome.coordinates import Interval, few
 from instar.genome.fasta import read_records
 from instar.genome.track import Track, Values, empty_track
 from instar.masking.layout import Layout
@@ -27,6 +27,7 @@ from instar.run.masking import STORE, layout_of
 
 PROBE = "probe"
 """Folder of the measurements in what `instar probe` wrote."""
+NO_AGES = "this store keeps no ages; it does where task.masking.decay is above 0"
 What = Literal["value", "p_true", "age"]
 
 
@@ -53,16 +54,32 @@ class Stored:
         first, last = (self.layout.place(number) for number in (document, document + 1))
         return Decoder(store.form.dtype, np.nan)(np.asarray(store.plane.arrays["value"][first:last]))
 
+    def stores_with(self, what: What) -> list[str]:
+        """The stores that tell `what`; UsageError where none does."""
+        if what == "value":
+            return list(self.stores)
+        if what == "age":
+            names = [name for name, store in self.stores.items() if AGE in store.plane.arrays]
+            if not names:
+                raise UsageError(NO_AGES)
+            return names
+        measured = {store.form.statistic: name for name, store in self.stores.items()}
+        found = next((measured[one] for one in ("p_true", "one_minus_p", "nll") if one in measured), None)
+        if found is None:
+            raise UsageError(f"p_true cannot be told from {few(measured)}; ask for value")
+        return [found]
+
     def track(self, name: str, what: What = "value") -> Track:
         """A store's values on the chromosomes of a genome; UsageError for a text, which has none."""
         track = empty_track(sizes_of(genome_of(self)))
         for document in range(self.cache.num_documents):
-            values = self._wanted(name, what, document)
+            values = self.quantity(name, what, document)
             start = self.cache.start(document)
             track[self.cache.name(document)][start : start + len(values)] = values
         return track
 
-    def _wanted(self, name: str, what: What, document: int) -> Values:
+    def quantity(self, name: str, what: What, document: int) -> Values:
+        """(B,) `what` of a document's characters; UsageError where the store does not tell it."""
         store = self.stores[name]
         if what == "age":
             return self._ages(store, document)
@@ -78,7 +95,7 @@ class Stored:
 
     def _ages(self, store: ChanceStore, document: int) -> Values:
         if AGE not in store.plane.arrays:
-            raise UsageError("this store keeps no ages; it does where task.masking.decay is above 0")
+            raise UsageError(NO_AGES)
         first, last = (self.layout.place(number) for number in (document, document + 1))
         ticks = np.asarray(store.plane.arrays[AGE][first:last]).astype(np.float32)
         return np.where(ticks == 0, np.float32(np.nan), (ticks - 1) * store.form.tick)

@@ -2,15 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from instar.checkpoint.disk import replace_bytes
+from instar.checkpoint.disk import publish_file, publish_folder, replace_bytes
 from instar.config.load import load
 from instar.core.disk import disk_errors
 from instar.core.errors import DataError, InputMissingError, UsageError
@@ -19,22 +18,32 @@ from instar.data.files import lines, resolve
 from instar.data.source import Fasta
 from instar.genome.annotation import Annotation, Feature, read_features, summarise
 from instar.genome.coordinates import Aliases, Interval, parse_region, read_aliases
-from instar.genome.track import Bounds, Track, bedgraph_lines, read_bigwig, read_values, runs, write_bigwig
+from instar.genome.track import (
+    Bounds,
+    Track,
+    Values,
+    bedgraph_lines,
+    must_be_known,
+    read_bigwig,
+    read_values,
+    runs,
+    write_bigwig,
+)
 from instar.masking.chances import Chances
+from instar.masking.layout import Layout
 from instar.masking.memory import form_of
-from instar.masking.plane import AGE, Plane, encode, seal
+from instar.masking.plane import AGE, Form, Plane, encode, seal
 from instar.masking.plane_writer import PlaneWriter
 from instar.report.browser import BrowserTrack, browser_page
 from instar.run.config import RunConfig
 from instar.run.corpus import build_corpus
 from instar.run.folder import run_folder
 from instar.run.masking import STORE, layout_of
+from instar.run.shards import SAMPLES_PER_SHARD, Shards, write_shards
 from instar.run.stored import Stored, What, genome_of, lengths_of, open_stored, sequence_of, sizes_of
 
 FileFormat = Literal["bedgraph", "bigwig", "hdf5"]
 ENDINGS: Mapping[FileFormat, str] = {"bedgraph": ".bedgraph", "bigwig": ".bw", "hdf5": ""}
-SAMPLES_A_SHARD = 2562
-"""Samples of a shard, where nobody says another number: what the original's data sets have."""
 MOST_BASES = 2_000_000
 """Bases that one page shows at most."""
 VIEWED = "tracks"
@@ -43,29 +52,40 @@ MOST_LETTERS = 100
 
 
 def export(
-    folder: Path, output: Path, *, form: FileFormat = "bigwig", what: What = "value", shard: int = SAMPLES_A_SHARD
+    folder: Path, output: Path, *, form: FileFormat = "bigwig", what: What = "value", shard: int | None = None
 ) -> dict[str, Any]:
-    """Write every store of a run or a probe as a track below `output`; returns what was written."""
+    """Write every store of a run or a probe that tells `what` as a track below `output`; returns what was written.
+
+    HDF5 shards of `shard` samples lie in `output` itself where there is one store, else in a folder for each.
+    """
+    if shard is not None and form != "hdf5":
+        raise UsageError(f"--shard: is about HDF5 shards (--format hdf5); {form} has none")
     stored = open_stored(folder)
+    names = stored.stores_with(what)
     written: list[str] = []
     with disk_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-        for name in stored.stores:
+        for name in names:
             path = output / f"{name if what == 'value' else what}{ENDINGS[form]}"
             if form == "hdf5":
-                _write_shards(stored, name, output, shard)
+                path = output if len(names) == 1 else path
+                write_shards(stored, name, what, path, shard or SAMPLES_PER_SHARD)
             elif form == "bigwig":
-                write_bigwig(path, stored.track(name, what))
+                track = stored.track(name, what)
+                must_be_known(path, track)
+                with publish_file(path) as temporary:
+                    write_bigwig(temporary, track)
             else:
                 replace_bytes(path, "".join(bedgraph_lines(stored.track(name, what))).encode())
             written.append(str(path))
     return {"written": written, "notices": list(stored.notices)}
 
 
-def import_values(run: Path, given: Path) -> dict[str, Any]:
-    """Make the store of a run that has not begun from a track: bedGraph, bigWig, or a folder of HDF5 shards.
+def import_values(run: Path, given: Path, *, shard: int | None = None) -> dict[str, Any]:
+    """Make the store of a run that has not begun from a track: bedGraph, wiggle, bigWig, or a folder of HDF5 shards.
 
-    `run` is a run file, or a run folder without a store; values are 0 to 1, a share of the statistic's scale.
+    `run` is a run file, or a run folder without a store; values are 0 to 1, a share of the statistic's scale. `shard`
+    is how many samples a shard has, where the shards do not say it. The store is there whole or not at all.
     """
     folder, stored = _corpus_of(run)
     masking = getattr(stored.config.task, "masking", None)
@@ -74,20 +94,30 @@ def import_values(run: Path, given: Path) -> dict[str, Any]:
     place = Path(masking.store) if masking.store else folder / STORE
     if place.exists() and any(place.iterdir()):
         raise UsageError(f"{place}: holds a store; values are imported into a run that has none")
-    notices: list[str] = []
-    values = _given_values(stored, given, notices.append)
-    known = sum(int((~np.isnan(part)).sum()) for part in values)
+    if shard is not None and not given.is_dir():
+        raise UsageError(f"--shard: is about a folder of HDF5 shards; {given} is none")
     form = form_of(masking, stored.layout, stored.tokenizer.vocab_size)
-    Plane.create(place, form)
-    with PlaneWriter(place, form) as writer:
-        for document, part in enumerate(values):
-            first = stored.layout.place(document)
+    values = _given_values(stored, form, given, shard)
+    with publish_folder(place) as temporary:
+        known = _fill(temporary, form, stored.layout, values.parts)
+    characters = stored.layout.num_characters
+    return {"store": str(place), "characters": characters, "known": known, **values.facts, "notices": values.notices}
+
+
+def _fill(folder: Path, form: Form, layout: Layout, parts: Iterable[tuple[int, Values]]) -> int:
+    """Make a store of (document, its values); returns how many are known."""
+    Plane.create(folder, form)
+    known = 0
+    with PlaneWriter(folder, form) as writer:
+        for document, part in parts:
+            first = layout.place(document)
             for name in form.channels:
                 writer.put_from(name, first, encode(part, form.dtype))
             if form.tick:
                 writer.put_from(AGE, first, ~np.isnan(part))  # as if measured in the first steps
-    seal(place, form)
-    return {"store": str(place), "characters": stored.layout.num_characters, "known": known, "notices": notices}
+            known += int((~np.isnan(part)).sum())
+    seal(folder, form)
+    return known
 
 
 def summary(
@@ -107,7 +137,7 @@ def summary(
     for line in (*stored.notices, *found.notices(annotation)):
         tell(line)
     rows = []
-    for name in stored.stores:
+    for name in stored.stores_with(what):
         rows += [{"track": name, **vars(row)} for row in summarise(stored.track(name, what), found.features)]
     return rows
 
@@ -183,56 +213,6 @@ def _browser_tracks(stored: Stored, place: Interval) -> Iterator[BrowserTrack]:
             yield BrowserTrack(shown_name, tuple(runs(values, place.start)), None if what == "age" else 1.0)
 
 
-# ---- HDF5 shards: a data set for each sample, float16, NaN where nothing is known ----
-
-
-def _write_shards(stored: Stored, name: str, output: Path, shard: int) -> None:
-    h5py = _h5py()
-    for first in range(0, stored.cache.num_documents, shard):
-        with h5py.File(output / f"shard_{first // shard}.hdf5", "w") as file:
-            for document in range(first, min(first + shard, stored.cache.num_documents)):
-                file.create_dataset(str(document - first), data=stored.values(name, document).astype(np.float16))
-
-
-def _read_shards(stored: Stored, given: Path) -> list[Any]:
-    h5py = _h5py()
-    lengths = lengths_of(stored.layout)
-    problems: list[str] = []
-    found: list[Any] = []
-    paths = sorted(given.glob("shard_*.hdf5"), key=lambda path: int(re.sub(r"\D", "", path.stem) or 0))
-    for path in paths:
-        with _damaged(path), h5py.File(path, "r") as file:
-            for key in sorted(file, key=int):
-                values = np.asarray(file[key], dtype=np.float32)
-                number = len(found)
-                found.append(values)
-                if number < len(lengths) and len(values) != lengths[number]:
-                    problems.append(f"{path}: sample {key} has {len(values):,} values; wanted {lengths[number]:,}")
-                elif not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
-                    problems.append(f"{path}: sample {key} has values outside 0 to 1")
-    if len(found) != len(lengths):
-        problems.append(f"{given}: has {len(found):,} samples; this corpus has {len(lengths):,} documents")
-    if problems:
-        raise DataError("\n".join(problems[:20]))
-    return found
-
-
-@contextmanager
-def _damaged(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: is not a whole HDF5 shard ({error})") from error
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise UsageError("HDF5 needs the package h5py; install it with: pip install 'instar[genome]'") from error
-    return h5py
-
-
 # ---- reading back ----
 
 
@@ -249,20 +229,31 @@ def _corpus_of(run: Path) -> tuple[Path, Stored]:
     return folder, Stored(config=config, tokenizer=tokenizer, cache=cache, layout=layout, stores={}, notices=())
 
 
-def _given_values(stored: Stored, given: Path, tell: Callable[[str], None]) -> list[Any]:
-    """Values of each document."""
+@dataclass(frozen=True)
+class _Given:
+    """Values that were checked, by document, and what is to be said of them."""
+
+    parts: Iterable[tuple[int, Values]]
+    facts: Mapping[str, int]
+    notices: list[str]
+
+
+def _given_values(stored: Stored, form: Form, given: Path, shard: int | None) -> _Given:
     if given.is_dir():
-        return _read_shards(stored, given)
+        shards = Shards(stored, form, given, shard)
+        return _Given(shards.values(), shards.facts(), list(shards.notices()))
     file = resolve(str(given))[0]
     if not isinstance(stored.source, Fasta):
         raise UsageError(f"{given}: a text has no chromosomes; import a folder of HDF5 shards")
-    sizes = sizes_of(stored.source)
-    track = _read_track(file, sizes, tell)
-    parts = []
+    notices: list[str] = []
+    track = _read_track(file, sizes_of(stored.source), notices.append)
+    return _Given(_parts_of(stored, track), {}, notices)
+
+
+def _parts_of(stored: Stored, track: Track) -> Iterator[tuple[int, Values]]:
     for document, length in enumerate(lengths_of(stored.layout).tolist()):
         start = stored.cache.start(document)
-        parts.append(track[stored.cache.name(document)][start : start + length])
-    return parts
+        yield document, track[stored.cache.name(document)][start : start + length]
 
 
 def _read_track(file: Path, sizes: Mapping[str, int], tell: Callable[[str], None]) -> Track:
