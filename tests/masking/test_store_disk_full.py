@@ -5,19 +5,19 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 
 from instar.cli import main
-from instar.core.disk import reserve
+from instar.core.disk import reserve, write_all
 from instar.core.errors import DiskError
-from instar.masking import plane
+from instar.masking import plane_writer
 from instar.masking.plane import HEADER, Plane
 from instar.masking.plane_writer import PlaneWriter
-from instar.masking.store import open_store
-from instar.masking.update import Rule
 from tests.disks import file_limit, mounted
+from tests.masking import stores
 from tests.masking.stores import begin_anew, content, form, opened, written
 
 BIG = 3_000_000
@@ -102,26 +102,31 @@ def test_a_store_larger_than_the_disk(tmp_path: Path) -> None:
         assert list(disk.iterdir()) == []
 
 
-def test_a_fold_where_the_disk_has_no_room_is_an_error_and_can_be_made_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("room", [0, 1, 4])
+def test_a_fold_that_finds_no_room_is_an_error_and_is_made_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    """A sparse file stands for a file system that copies on write: room is needed at the write."""
-    wanted, positions = written(tmp_path / "other", range(6))
-    wanted.fold(positions, 6)
-    monkeypatch.setattr(plane, "reserve", lambda file, size: file.truncate(size))
-    with mounted(tmp_path / "disk", "1m") as disk:
-        store, positions = written(disk / "s", range(6))
-        filler = disk / "filler"
-        with filler.open("wb", buffering=0) as file:
-            space = os.statvfs(disk)
-            os.posix_fallocate(file.fileno(), 0, (space.f_bavail - 1) * space.f_bsize)  # the header still fits
-        with pytest.raises(DiskError, match="No space left"):
+    """A file system that copies on write needs room at the write, though the file has its size."""
+    monkeypatch.setattr(stores, "CHARACTERS", 40_000)
+    kept = {"num_characters": 40_000}
+    expected, positions = written(tmp_path / "other", range(6), **kept)
+    expected.fold(positions, 6)
+    store, positions = written(tmp_path / "s", range(6), **kept)
+    calls = iter(range(100))
+
+    def fills_up(file: IO[bytes], data: memoryview) -> None:
+        if next(calls) >= room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_all(file, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plane_writer, "_MOST_PAGES", 1)
+        patch.setattr(plane_writer, "write_all", fills_up)
+        with pytest.raises(DiskError, match=rf"{tmp_path / 's'}: No space left on device"):
             store.fold(positions, 6)
-        filler.unlink()
-        again = open_store(disk / "s", form(), rule=Rule())
-        again.fold(positions, 6)
-        assert content(opened(disk / "s")) == content(opened(tmp_path / "other"))
-        opened(disk / "s").verify()
+    again = opened(tmp_path / "s", **kept)  # finishes the fold
+    again.verify()
+    assert content(again) == content(opened(tmp_path / "other", **kept))
 
 
 @pytest.mark.parametrize("most", [1, 1 << 14])
