@@ -9,6 +9,7 @@ from typing import Any
 
 from instar.checkpoint.values import from_json, to_json
 from instar.core.errors import CheckpointError
+from instar.core.limits import raise_if_limited
 from instar.core.plain_file import open_plain, read_plain
 
 NAME = "MANIFEST.json"
@@ -57,6 +58,7 @@ def verify(folder: Path, *, hashes: bool = True, alone: bool = True, may_lack: C
     try:
         return _verify(folder, hashes=hashes, alone=alone, may_lack=may_lack)
     except OSError as error:
+        raise_if_limited(error)
         raise CheckpointError(f"{folder}: cannot be read: {error.filename}: {error.strerror}") from error
 
 

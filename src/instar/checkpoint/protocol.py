@@ -16,7 +16,7 @@ from instar.checkpoint import manifest
 from instar.checkpoint.disk import free_name, remove, sync_file, sync_folder, write_bytes
 from instar.checkpoint.manifest import verify
 from instar.core.disk import disk_errors
-from instar.core.errors import CheckpointError, DiskError
+from instar.core.errors import CheckpointError, DiskError, InstarError
 from instar.core.rundir import RunFolder
 
 __all__ = ["clean", "discard", "newest", "publish", "rotate", "set_aside_after", "verify"]
@@ -105,7 +105,7 @@ def _still_whole(checkpoints: list[tuple[int, Path]]) -> str:
     for _, folder in reversed(checkpoints):
         try:
             verify(folder)
-        except CheckpointError:
+        except InstarError:
             continue
         return f"{folder.name} is whole, and the same command goes on from it"
     return "there is no checkpoint before it"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
+from instar.core.limits import raise_if_limited
 
 _NAMES = {
     torch.float64: "F64",
@@ -77,6 +78,7 @@ class TensorFile(Mapping[str, Tensor]):
             with safe_open(path, framework="pt") as file:
                 self._names = tuple(file.keys())
         except (OSError, SafetensorError) as error:
+            raise_if_limited(error)
             raise CheckpointError(f"{path}: is not a whole safetensors file: {error}") from error
 
     def __getitem__(self, name: str) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
+from instar.core.limits import raise_if_limited
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -34,4 +35,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         # a file that stays mapped could change, or shrink and kill the process, while the run goes on
         return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
+        raise_if_limited(error)
         raise CheckpointError(f"{path}: is not a whole safetensors file: {error}") from error

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from instar.checkpoint.disk import replace_bytes
 from instar.core.errors import CheckpointError, DataError, InstarError
+from instar.core.limits import raise_if_limited
 from instar.core.plain_file import read_plain
 
 
@@ -64,6 +65,7 @@ def read_json(path: Path) -> Any:
     try:
         return from_json(read_plain(path))
     except OSError as error:
+        raise_if_limited(error)
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: is not the JSON that was written: {error}") from error
@@ -79,6 +81,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except OSError as error:
+        raise_if_limited(error)
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     found: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):

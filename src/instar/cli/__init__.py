@@ -3,7 +3,6 @@
 Nothing heavy is imported before a verb runs.
 """
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -12,9 +11,7 @@ from instar.core.errors import InstarError
 from instar.core.products import ask_for_reproducible_products
 
 INTERNAL = 70
-DISK = 74
 INTERRUPTED = 130
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,12 +59,11 @@ def _flushed(code: int) -> int:
 
 def _explained(error: Exception) -> int:
     """Say on stderr what went wrong; the exit code."""
-    if isinstance(error, InstarError):
-        text, code = str(error), error.exit_code
-    elif isinstance(error, MemoryError):
-        text, code = "out of memory: lower train.batch_tokens or the size of the model", INTERNAL
-    elif isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        text, code = f"the disk is full or failing: {error}", DISK
+    from instar.core.limits import named
+
+    known = named(error) or error
+    if isinstance(known, InstarError):
+        text, code = str(known), known.exit_code
     else:
         what = " ".join(str(error).split())[:300]
         text, code = f"internal fault: {type(error).__name__}: {what} (--debug shows where)", INTERNAL

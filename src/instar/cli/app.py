@@ -69,7 +69,7 @@ def _built() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         epilog="Exit codes: 0 done, 2 usage or run file, 65 data or checkpoint, 66 input missing, 70 internal or "
-        "non-finite, 73 output held or not writable, 74 disk, 75 preempted, 130 interrupt.",
+        "non-finite, 71 a limit of the system, 73 output held or not writable, 74 disk, 75 preempted, 130 interrupt.",
     )
     app.callback()(_start)
     for verb in VERBS:

@@ -8,6 +8,7 @@ InstarError                  70  an internal fault
 ├── InputMissingError        66  a file or folder that is not there
 ├── TrainingError            70  training cannot go on
 │   └── NonFiniteError       70  the loss or the gradient is not a number
+├── ResourceError           71  a limit of the system: open files, memory, threads
 ├── OutputError              73  the output folder is held by another run, or not writable
 ├── DiskError                74  the disk is full or failing
 ├── PreemptedError           75  asked to leave (SIGTERM): saved, resume me
@@ -62,6 +63,12 @@ class TrainingError(InstarError):
 
 class NonFiniteError(TrainingError):
     """A loss or gradient stopped being a number; names the step and its samples."""
+
+
+class ResourceError(InstarError):
+    """The system gave no more of something: open files, memory, threads; says which limit, and how to raise it."""
+
+    exit_code = 71
 
 
 class OutputError(InstarError):

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instar.core.disk import disk_errors
 from instar.core.errors import DataError
-from instar.data.columns import ColumnFolder, disk_errors, read_columns
+from instar.data.columns import ColumnFolder, read_columns
 from instar.data.document import Document
 from instar.data.doubts import Doubts
 from instar.data.encode import Tokens, chunks, encode_all

@@ -3,15 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.core.errors import DataError, DiskError, OutputError
+from instar.core.errors import DataError
+from instar.core.limits import raise_if_limited
 
 INDEX = "index.json"
 HASHED_BYTES = 2 << 30
@@ -95,6 +94,7 @@ def read_columns(folder: Path, *, full: bool | None = None) -> tuple[dict[str, A
         columns = facts.pop("columns")
         total = sum(int(entry["bytes"]) for entry in columns.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise_if_limited(error)
         raise DataError(f"{path}: damaged ({error})") from error
     hashed = total <= HASHED_BYTES if full is None else full
     return facts, {name: _mapped(folder, name, entry, hashed) for name, entry in columns.items()}
@@ -116,23 +116,3 @@ def _mapped(folder: Path, name: str, entry: dict[str, Any], hashed: bool) -> NDA
     if size == 0:
         return np.empty(0, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode="r")
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the errors of a failing, full or forbidden disk into ours, naming the folder."""
-    import errno
-    import shutil
-
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
-            free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
-            raise DiskError(
-                f"{folder}: the token cache could not be written ({error.strerror}); {free:,} bytes are free; "
-                "nothing else was harmed; free some space, or put the cache elsewhere"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise OutputError(f"{folder}: the token cache cannot be written here ({error.strerror})") from error
-        raise

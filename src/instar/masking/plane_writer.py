@@ -26,17 +26,16 @@ class PlaneWriter:
 
     def __init__(self, folder: Path, form: Form) -> None:
         self.folder, self.form = folder, form
-        self._plane = Plane(folder, form)
         self._pages: dict[str, list[NDArray[np.int64]]] = {name: [] for name, _ in form.all_channels()}
         self._num_pages = 0
         self._files: dict[str, IO[bytes]] = {}
-        self._stack = ExitStack()
 
     def __enter__(self) -> "PlaneWriter":
-        with disk_errors(self.folder):
+        with ExitStack() as stack, disk_errors(self.folder):
             for name in self._pages:
-                file = open_plain(self.folder / f"{name}.bin", "r+b", buffering=0)
-                self._files[name] = self._stack.enter_context(file)
+                self._files[name] = stack.enter_context(open_plain(self.folder / f"{name}.bin", "r+b", buffering=0))
+            self._plane = Plane(self.folder, self.form)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -45,6 +44,7 @@ class PlaneWriter:
                 self._write_pages()
                 for file in self._files.values():
                     os.fsync(file.fileno())
+            del self._plane  # its open files are given back, also where an error's traceback holds this
 
     def put(self, name: str, index_N: NDArray[np.int64], codes_N: NDArray[Any] | int) -> None:
         """Set characters anywhere in a channel; of equal ones the last counts."""

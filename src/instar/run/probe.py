@@ -164,7 +164,6 @@ class _Planes:
             for name, scale in scales.items()
         }
         self._writers: dict[str, PlaneWriter] = {}
-        self._stack = ExitStack()
         must_have_room(folder, sum(sum(form.sizes().values()) for form in self._forms.values()))
         self._sums = dict.fromkeys(MEASURES, 0.0)
         self._count = 0
@@ -172,8 +171,10 @@ class _Planes:
             Plane.create(folder / name, form)
 
     def __enter__(self) -> None:
-        for name, form in self._forms.items():
-            self._writers[name] = self._stack.enter_context(PlaneWriter(self._folder / name, form))
+        with ExitStack() as stack:
+            for name, form in self._forms.items():
+                self._writers[name] = stack.enter_context(PlaneWriter(self._folder / name, form))
+            self._stack = stack.pop_all()
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)

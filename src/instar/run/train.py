@@ -20,6 +20,7 @@ from instar.core.errors import (
     PreemptedError,
     UsageError,
 )
+from instar.core.limits import named
 from instar.core.rundir import RunFolder
 from instar.run.config import RunConfig
 from instar.run.folder import must_be_free, must_go_on_from, run_folder, write_run_file
@@ -51,7 +52,7 @@ def train(
         runtime.leave(error.exit_code)
         raise
     except BaseException as error:
-        code = getattr(error, "exit_code", InstarError.exit_code)
+        code = getattr(named(error) or error, "exit_code", InstarError.exit_code)
         is_first = runtime.is_first_to_fail()
         runtime.leave(code, together=False)
         if not is_first:

@@ -13,6 +13,7 @@ from instar.checkpoint import manifest, protocol
 from instar.checkpoint.disk import remove, sync_folder
 from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
+from instar.core.limits import raise_if_limited
 
 _log = logging.getLogger(__name__)
 _LEFT_OVER = re.compile(r"\.(tmp|trash)-(?:aside-)?checkpoint-[0-9]+-[0-9a-f-]+")
@@ -39,6 +40,7 @@ def problem(folder: Path, *, hashes: bool = True) -> str | None:
     except FileNotFoundError as error:
         return f"{folder}: {Path(str(error.filename)).name} is missing"
     except (CheckpointError, ValueError, OSError, RecursionError) as error:
+        raise_if_limited(error)
         text = str(error)
         return text if str(folder) in text else f"{folder}: {text}"
     return None
@@ -55,6 +57,7 @@ def _check_archive(file: Path) -> None:
         with zipfile.ZipFile(file):
             pass
     except (zipfile.BadZipFile, OSError) as error:
+        raise_if_limited(error)
         raise CheckpointError(f"{file}: is damaged: {error}") from error
 
 

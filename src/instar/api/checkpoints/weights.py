@@ -16,6 +16,7 @@ from instar.api.checkpoints.plain import memory_of, read_values
 from instar.checkpoint.values import read_json
 from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
+from instar.core.limits import raise_if_limited
 from instar.trainer.parallel.parts import is_divided, load_whole, local, settle
 
 _log = logging.getLogger(__name__)
@@ -162,6 +163,7 @@ def check_header(file: Path) -> None:
         with safe_open(file, framework="pt"):
             pass
     except (OSError, SafetensorError) as error:
+        raise_if_limited(error)
         raise CheckpointError(f"{file}: is not a whole safetensors file: {error}") from error
 
 
