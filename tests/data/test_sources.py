@@ -212,8 +212,11 @@ def test_fasta(tmp_path: Path) -> None:
     assert list(Fasta(path=path).texts()) == ["ACGT", "ACGT", "RYK"]
     assert [one.text for one in Fasta(path=path, min_gap=4).documents()] == ["ACGTNNNacgt", "RYK"]
     twin = write(tmp_path / "b.fa", ">y\nAC\n")
-    with pytest.raises(DataError, match=r"b\.fa:1: the name 'y' came before"):
-        texts(Fasta(path=[path, twin]))
+    both = [(Path(one.file).name, one.name) for one in Fasta(path=[path, twin]).documents()]
+    assert both == [("a.fa.gz", "x"), ("a.fa.gz", "x"), ("a.fa.gz", "y"), ("b.fa", "y")]
+    again = write(tmp_path / "again.fa", ">y\nAC\n>y\nGT\n")
+    with pytest.raises(DataError, match=r"again\.fa:3: the name 'y' came before"):
+        texts(Fasta(path=again))
     with pytest.raises(DataError, match=r"c\.fa:2: record 'p'.*looks like protein"):
         texts(Fasta(path=write(tmp_path / "c.fa", ">p\nMKLVE\n")))
 

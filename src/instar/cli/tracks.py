@@ -18,6 +18,11 @@ AliasFile = Annotated[
 ]
 AnnotationFile = Annotated[Path, typer.Option("--annotation", metavar="FILE", help="GFF3, GTF or BED, packed or not.")]
 
+GenomeFile = Annotated[
+    Path | None,
+    typer.Option("--genome", metavar="FILE", help="The file of the training data whose sequences are meant."),
+]
+
 
 def _export(
     run: Run,
@@ -28,12 +33,13 @@ def _export(
     what: What = "value",
     *,
     shard: Annotated[int | None, typer.Option(min=1, metavar="N", help="Samples of a shard; default: 2562.")] = None,
+    genome: GenomeFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the masking values of a run as tracks."""
     from instar.run.tracks import export
 
-    show(export(run, output, form=form, what=what, shard=shard), as_json=as_json)
+    show(export(run, output, form=form, what=what, shard=shard, genome=genome), as_json=as_json)
 
 
 def _import(
@@ -46,21 +52,30 @@ def _import(
         int | None,
         typer.Option(min=1, metavar="N", help="Samples of an HDF5 shard, where several shards do not say it."),
     ] = None,
+    genome: GenomeFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Begin a run's masking values from a track."""
     from instar.run.tracks import import_values
 
-    show(import_values(run, given, shard=shard), as_json=as_json)
+    show(import_values(run, given, shard=shard, genome=genome), as_json=as_json)
 
 
 def _summary(
-    run: Run, annotation: AnnotationFile, what: What = "value", aliases: AliasFile = None, as_json: AsJson = False
+    run: Run,
+    annotation: AnnotationFile,
+    *,
+    what: What = "value",
+    aliases: AliasFile = None,
+    genome: GenomeFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Mean value of the bases of each class of features, with counts."""
     from instar.run.tracks import summary
 
-    rows = summary(run, annotation, what=what, aliases=aliases, tell=lambda line: typer.echo(line, err=True))
+    rows = summary(
+        run, annotation, what=what, aliases=aliases, genome=genome, tell=lambda line: typer.echo(line, err=True)
+    )
     if as_json:
         finite = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # noqa: PLR0124
         typer.echo(json.dumps(finite))
@@ -81,6 +96,7 @@ def _view(
         Path | None, typer.Option("--annotation", metavar="FILE", help="GFF3, GTF or BED, packed or not.")
     ] = None,
     aliases: AliasFile = None,
+    genome: GenomeFile = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Default: tracks/ in the run folder.")
     ] = None,
@@ -89,7 +105,7 @@ def _view(
     """Write one page with a genome browser that needs no network."""
     from instar.run.tracks import Shown, view
 
-    shown = Shown(region=region, annotation=annotation, aliases=aliases, output=output)
+    shown = Shown(region=region, annotation=annotation, aliases=aliases, genome=genome, output=output)
     show(view(run, shown), as_json=as_json)
 
 

@@ -35,7 +35,8 @@ _COUNTED_DUPLICATES = 1_000_000
 class TokenCache:
     """Read-only view of a built cache; opening costs no memory for the tokens."""
 
-    def __init__(self, folder: Path, *, full_check: bool | None = None) -> None:
+    def __init__(self, folder: Path, *, full_check: bool | None = None, files: Sequence[Path] = ()) -> None:
+        """`files` are those of the source, which may have moved since the cache was built."""
         facts, columns = read_columns(folder, full=full_check)
         try:
             self.folder = folder
@@ -64,6 +65,10 @@ class TokenCache:
             self.parts: tuple[int, ...] | None = None if parts is None else tuple(parts)
             """Documents of each source of a mixture, which lie in this order; None: no mixture."""
             self.record_names: tuple[str, ...] = tuple(facts["record_names"])
+            """Names of the records of a genome; records of two files may have one name."""
+            record_files = facts.get("record_files")
+            self._record_files = [0] * len(self.record_names) if record_files is None else list(record_files)
+            self._files = tuple(files)
             self.labels = self._labels(columns.get("labels"))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{folder}: the cache's index is damaged ({error!r})") from error
@@ -91,7 +96,22 @@ class TokenCache:
 
     def name(self, document: int) -> str:
         """The record that a document was cut from; '' where the source has none."""
-        return "" if self._name_numbers is None else self.record_names[self._name_numbers[document]]
+        return "" if self._name_numbers is None else self.record_names[self.record(document)]
+
+    @property
+    def has_equal_names(self) -> bool:
+        """Whether records of different files have one name."""
+        return len(set(self.record_names)) < len(self.record_names)
+
+    def record(self, document: int) -> int:
+        """Number of the record that a document was cut from, among those that the cache holds."""
+        return 0 if self._name_numbers is None else int(self._name_numbers[document])
+
+    def file(self, document: int) -> Path | None:
+        """The file of the record that a document was cut from; None where the source has no records."""
+        if self._name_numbers is None or not self._files:
+            return None
+        return self._files[self._record_files[self.record(document)]]
 
     def start(self, document: int) -> int:
         """0-based coordinate of a document's first character in its record."""
@@ -126,7 +146,7 @@ def build_cache(
                 shutil.rmtree(leftover, ignore_errors=True)
             if final.is_dir():
                 try:
-                    return TokenCache(final)
+                    return TokenCache(final, files=source.files())
                 except DataError as error:
                     warnings.warn(f"{error}; the token cache is built anew", stacklevel=2)
                     shutil.rmtree(final)
@@ -138,7 +158,7 @@ def build_cache(
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
-    return TokenCache(final, full_check=False)
+    return TokenCache(final, full_check=False, files=source.files())
 
 
 def _publish(temporary: Path, final: Path) -> None:
@@ -170,7 +190,10 @@ class _Build:
         self._names = self._columns.column("names", "<i4") if source.folds_case else None
         has_prompts = getattr(source, "completion", None) is not None
         self._prompts = self._columns.column("prompts", "<i4") if has_prompts else None
-        self._name_numbers: dict[str, int] = {}
+        files = source.files() if source.folds_case else []
+        self._file_numbers = {str(path): number for number, path in reversed(list(enumerate(files)))}
+        self._records: dict[tuple[int, str], int] = {}
+        """Number of each record, by its file's number and its name."""
         self._parts: Counter[int] = Counter()
         self._seen: set[int] = set()
         self._histogram = np.zeros(64, dtype=np.int64)
@@ -198,7 +221,8 @@ class _Build:
                     "length_histogram": np.trim_zeros(self._histogram, "b").tolist(),
                     "label_kind": self._labels.kind or "none",
                     "label_names": label_names,
-                    "record_names": list(self._name_numbers),
+                    "record_names": [name for _, name in self._records],
+                    "record_files": [file for file, _ in self._records],
                     "parts": self._part_sizes(),
                 }
             )
@@ -249,9 +273,9 @@ class _Build:
     def _append_records(self, group: list[Document], tokens: Tokens, lengths_D: NDArray[np.int64]) -> None:
         if self._lower is None or self._starts is None or self._names is None:
             return
-        numbers = self._name_numbers
+        records = [(self._file_numbers[document.file], document.name) for document in group]
         self._starts.append(np.array([document.start for document in group]))
-        self._names.append(np.array([numbers.setdefault(document.name, len(numbers)) for document in group]))
+        self._names.append(np.array([self._records.setdefault(record, len(self._records)) for record in records]))
         first = 0
         for document, length in zip(group, lengths_D, strict=True):
             letters = np.frombuffer(document.text.encode("ascii", "replace"), dtype=np.uint8)

@@ -70,12 +70,17 @@ def _features(stored: Stored, annotation: Path, tell: Callable[[str], None]) -> 
 
 def _bins(stored: Stored, name: str) -> Iterator[Bin]:
     """Some hundred stretches of equal length; documents of a text run together, chromosomes do not."""
-    places: dict[str, list[NDArray[np.float32]]] = {}
-    for document in range(stored.cache.num_documents):
-        places.setdefault(stored.cache.name(document), []).append(stored.values(name, document))
+    cache = stored.cache
+    places: dict[int, list[NDArray[np.float32]]] = {}
+    names: dict[int, str] = {}
+    for document in range(cache.num_documents):
+        record, file = cache.record(document), cache.file(document)
+        names[record] = cache.name(document) + (f" ({file.name})" if file and cache.has_equal_names else "")
+        places.setdefault(record, []).append(stored.values(name, document))
     total = sum(len(part) for parts in places.values() for part in parts)
     size = max(1, -(-total // BINS))
-    for place, parts in places.items():
+    for record, parts in places.items():
+        place = names[record]
         whole = np.concatenate(parts)
         for start in range(0, len(whole), size):
             part = whole[start : start + size]

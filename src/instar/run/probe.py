@@ -32,7 +32,7 @@ from instar.run.masking import layout_of
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
 from instar.run.source import source_like
-from instar.run.stored import PROBE
+from instar.run.stored import PROBE, sizes_of
 from instar.run.tracks import FileFormat, export
 from instar.task.mlm import MaskedLM
 from instar.trainer.callbacks.untouched import must_be_untouched, weights_digest
@@ -61,6 +61,8 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
     if not 0 < rate <= 1:
         raise UsageError(f"--rate: wanted a number above 0 and at most 1; got {rate}")
     _must_be_new(output)
+    if asked.tracks != "none" and isinstance(config.data.train, Fasta):
+        _must_have_tracks(config.data.train)
     cache = build_cache(config.data.train, saved.tokenizer, config.data.cache_folder(), processes=config.data.processes)
     allowed = config.data.allow_unknown_tokens
     warning = must_be_known(str(asked.data or "data.train"), cache, saved.tokenizer, is_allowed=allowed)
@@ -129,6 +131,14 @@ def _new_folder(output: Path) -> Iterator[None]:
     except BaseException:
         remove(output)
         raise
+
+
+def _must_have_tracks(source: Fasta) -> None:
+    """UsageError, before the work begins, where two files have sequences of one name."""
+    try:
+        sizes_of(source)
+    except UsageError as error:
+        raise UsageError(f"{error}; with --tracks none the values are kept without tracks") from error
 
 
 def _ask(prober: Prober, located: Located, planes: "_Planes") -> int:

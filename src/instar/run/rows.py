@@ -17,14 +17,18 @@ ALLOW_OPTION = "--allow-unknown-tokens"
 
 
 def record_of(samples: Samples, number: int) -> Row:
-    """The record, and the 0-based half-open part of it, that a sample was cut from; nothing without records."""
+    """The record, and the 0-based half-open part of it, that a sample was cut from; nothing without records.
+
+    With its file where records of two files have one name.
+    """
     cache, index_D = samples.cache, np.array([number], dtype=np.int64)
     document = int(samples.documents(index_D)[0])
     if not cache.name(document):
         return {}
     _, _, first_D, last_D = samples.character_bounds(index_D)
     start = cache.start(document)
-    return {"record": cache.name(document), "start": start + int(first_D[0]), "end": start + int(last_D[0])}
+    file = {"file": str(cache.file(document))} if cache.has_equal_names else {}
+    return {**file, "record": cache.name(document), "start": start + int(first_D[0]), "end": start + int(last_D[0])}
 
 
 class Answers:

@@ -1,7 +1,7 @@
 """The values that a run, or a probe, keeps for each character, put back where they belong: documents, chromosomes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from instar.core.errors import DataError, InputMissingError, UsageError
 from instar.core.rundir import RunFolder
 from instar.data.cache import TokenCache, build_cache
 from instar.data.files import byte_lines
-from instar.data.source import Fasta, Source
+from instar.data.source import Fasta, Mixture, Source
 from instar.data.tokenizer import Tokenizer
 from instar.genome.coordinates import Interval, few
 from instar.genome.fasta import read_records
@@ -42,6 +42,8 @@ class Stored:
     stores: dict[str, ChanceStore]
     """By the name of what they hold."""
     notices: tuple[str, ...]
+    genome: Path | None = None
+    """The file whose sequences are meant; None: all files."""
 
     @property
     def source(self) -> Source:
@@ -72,11 +74,17 @@ class Stored:
     def track(self, name: str, what: What = "value") -> Track:
         """A store's values on the chromosomes of a genome; UsageError for a text, which has none."""
         track = empty_track(sizes_of(genome_of(self)))
-        for document in range(self.cache.num_documents):
+        for document in self.documents():
             values = self.quantity(name, what, document)
             start = self.cache.start(document)
             track[self.cache.name(document)][start : start + len(values)] = values
         return track
+
+    def documents(self) -> Iterator[int]:
+        """Numbers of the documents of the file that is meant, or of all."""
+        for document in range(self.cache.num_documents):
+            if self.genome is None or self.cache.file(document) == self.genome:
+                yield document
 
     def quantity(self, name: str, what: What, document: int) -> Values:
         """(B,) `what` of a document's characters; UsageError where the store does not tell it."""
@@ -101,10 +109,11 @@ class Stored:
         return np.where(ticks == 0, np.float32(np.nan), (ticks - 1) * store.form.tick)
 
 
-def open_stored(folder: Path) -> Stored:
+def open_stored(folder: Path, genome: Path | None = None) -> Stored:
     """What a run folder or the output of `instar probe` keeps, in its newest state; nothing is changed.
 
-    A torn last record of a run that was killed is left out, with a notice.
+    `genome` is the file of the corpus whose sequences are meant, where not all are. A torn last record of a run that
+    was killed is left out, with a notice.
     """
     is_probe = (folder / PROBE).is_dir()
     run_file = folder / "run.yaml"
@@ -123,7 +132,10 @@ def open_stored(folder: Path) -> Stored:
         notices += store.latest()
         store.verify()
         stores[place.name if is_probe else form.statistic] = store
-    return Stored(config=config, tokenizer=tokenizer, cache=cache, layout=layout, stores=stores, notices=tuple(notices))
+    stored = Stored(
+        config=config, tokenizer=tokenizer, cache=cache, layout=layout, stores=stores, notices=tuple(notices)
+    )
+    return of_genome(stored, genome)
 
 
 def _store_of(folder: Path, config: RunConfig) -> Path:
@@ -147,13 +159,42 @@ def _newest(folder: Path) -> Path:
 # ---- the genome itself ----
 
 
+def of_genome(stored: Stored, genome: Path | None) -> Stored:
+    """The same, of which one file of the corpus is meant; UsageError for another file."""
+    if genome is None:
+        return stored
+    files = stored.source.files()
+    found = next((path for path in files if path.resolve() == genome.resolve()), None)
+    if found is None:
+        raise UsageError(f"--genome: {genome} is no file of this run's training data: {few(map(str, files))}")
+    return replace(stored, genome=found)
+
+
 def genome_of(stored: Stored) -> Fasta:
-    """The source of a genome; UsageError for a text, which has no chromosomes."""
-    if not isinstance(stored.source, Fasta):
+    """The source of the genome that is meant; UsageError for a text, which has no chromosomes."""
+    source = stored.source
+    parts = source.parts if isinstance(source, Mixture) else [source]
+    chosen = [part for part in parts if isinstance(part, Fasta)]
+    if not chosen:
         raise UsageError(
             "a text has no chromosomes; see `instar report`, or export and import its values with --format hdf5"
         )
-    return stored.source
+    if stored.genome is not None:
+        mine = next(part for part in chosen if stored.genome in part.files())
+        return mine.model_copy(update={"path": str(stored.genome), "left_out": []})
+    if len(chosen) > 1:
+        raise UsageError(
+            f"the training data are a mixture of genomes; name the file whose sequences are meant: --genome FILE, one "
+            f"of {few(map(str, source.files()))}"
+        )
+    return chosen[0]
+
+
+def must_have_chromosomes(stored: Stored) -> None:
+    """UsageError for a text, and where two files have sequences of one name and none is meant."""
+    source = genome_of(stored)
+    if stored.genome is None and stored.cache.has_equal_names:
+        sizes_of(source)
 
 
 def records_of(source: Fasta) -> Iterator[tuple[str, str]]:
@@ -171,8 +212,18 @@ def _refuse(path: Path) -> Any:
 
 
 def sizes_of(source: Fasta) -> dict[str, int]:
-    """Bases of each chromosome."""
-    return {name: len(sequence) for name, sequence in records_of(source)}
+    """Bases of each chromosome; UsageError where two files have sequences of one name."""
+    sizes: dict[str, int] = {}
+    first: dict[str, Path] = {}
+    for path in source.files():
+        for record in read_records(byte_lines(path), _refuse(path)):
+            if record.name in sizes:
+                raise UsageError(
+                    f"{first[record.name]} and {path} both have a sequence {record.name!r}; name the file that is "
+                    "meant: --genome FILE (`instar tracks export`, `import`, `summary`, `view`), or rename one of them"
+                )
+            sizes[record.name], first[record.name] = len(record.sequence), path
+    return sizes
 
 
 def sequence_of(source: Fasta, place: Interval) -> str:

@@ -15,7 +15,6 @@ from instar.core.disk import disk_errors
 from instar.core.errors import DataError, InputMissingError, UsageError
 from instar.data.cache import build_cache
 from instar.data.files import lines, resolve
-from instar.data.source import Fasta
 from instar.genome.annotation import Annotation, Feature, read_features, summarise
 from instar.genome.coordinates import Aliases, Interval, parse_region, read_aliases
 from instar.genome.track import (
@@ -40,7 +39,17 @@ from instar.run.corpus import build_corpus
 from instar.run.folder import run_folder
 from instar.run.masking import STORE, layout_of
 from instar.run.shards import SAMPLES_PER_SHARD, Shards, write_shards
-from instar.run.stored import Stored, What, genome_of, lengths_of, open_stored, sequence_of, sizes_of
+from instar.run.stored import (
+    Stored,
+    What,
+    genome_of,
+    lengths_of,
+    must_have_chromosomes,
+    of_genome,
+    open_stored,
+    sequence_of,
+    sizes_of,
+)
 
 FileFormat = Literal["bedgraph", "bigwig", "hdf5"]
 ENDINGS: Mapping[FileFormat, str] = {"bedgraph": ".bedgraph", "bigwig": ".bw", "hdf5": ""}
@@ -52,16 +61,27 @@ MOST_LETTERS = 100
 
 
 def export(
-    folder: Path, output: Path, *, form: FileFormat = "bigwig", what: What = "value", shard: int | None = None
+    folder: Path,
+    output: Path,
+    *,
+    form: FileFormat = "bigwig",
+    what: What = "value",
+    shard: int | None = None,
+    genome: Path | None = None,
 ) -> dict[str, Any]:
     """Write every store of a run or a probe that tells `what` as a track below `output`; returns what was written.
 
-    HDF5 shards of `shard` samples lie in `output` itself where there is one store, else in a folder for each.
+    HDF5 shards of `shard` samples lie in `output` itself where there is one store, else in a folder for each. `genome`
+    is the file of the corpus whose sequences are meant, where not all are.
     """
     if shard is not None and form != "hdf5":
         raise UsageError(f"--shard: is about HDF5 shards (--format hdf5); {form} has none")
-    stored = open_stored(folder)
+    if genome is not None and form == "hdf5":
+        raise UsageError("--genome: is about tracks of chromosomes; HDF5 shards (--format hdf5) hold the whole corpus")
+    stored = open_stored(folder, genome)
     names = stored.stores_with(what)
+    if form != "hdf5":
+        must_have_chromosomes(stored)
     written: list[str] = []
     with disk_errors(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -81,11 +101,12 @@ def export(
     return {"written": written, "notices": list(stored.notices)}
 
 
-def import_values(run: Path, given: Path, *, shard: int | None = None) -> dict[str, Any]:
+def import_values(run: Path, given: Path, *, shard: int | None = None, genome: Path | None = None) -> dict[str, Any]:
     """Make the store of a run that has not begun from a track: bedGraph, wiggle, bigWig, or a folder of HDF5 shards.
 
     `run` is a run file, or a run folder without a store; values are 0 to 1, a share of the statistic's scale. `shard`
-    is how many samples a shard has, where the shards do not say it. The store is there whole or not at all.
+    is how many samples a shard has, where the shards do not say it; `genome` the file of the corpus whose sequences a
+    track is of. The store is there whole or not at all.
     """
     folder, stored = _corpus_of(run)
     masking = getattr(stored.config.task, "masking", None)
@@ -96,6 +117,9 @@ def import_values(run: Path, given: Path, *, shard: int | None = None) -> dict[s
         raise UsageError(f"{place}: holds a store; values are imported into a run that has none")
     if shard is not None and not given.is_dir():
         raise UsageError(f"--shard: is about a folder of HDF5 shards; {given} is none")
+    if genome is not None and given.is_dir():
+        raise UsageError("--genome: is about tracks of chromosomes; HDF5 shards hold the whole corpus")
+    stored = of_genome(stored, genome)
     form = form_of(masking, stored.layout, stored.tokenizer.vocab_size)
     values = _given_values(stored, form, given, shard)
     with publish_folder(place) as temporary:
@@ -126,13 +150,14 @@ def summary(
     *,
     what: What = "value",
     aliases: Path | None = None,
+    genome: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """A row for each store and class of features: bases, how many are known, and their mean.
 
     `tell` hears what was skipped.
     """
-    stored = open_stored(folder)
+    stored = open_stored(folder, genome)
     found = features_of(annotation, sizes_of(genome_of(stored)), aliases)
     for line in (*stored.notices, *found.notices(annotation)):
         tell(line)
@@ -149,12 +174,14 @@ class Shown:
     region: str | None = None
     annotation: Path | None = None
     aliases: Path | None = None
+    genome: Path | None = None
+    """The file of the corpus whose sequences are meant; None: all."""
     output: Path | None = None
 
 
 def view(folder: Path, shown: Shown) -> dict[str, Any]:
     """Write one page that needs no network: the genome, its annotation and the tracks of a region."""
-    stored = open_stored(folder)
+    stored = open_stored(folder, shown.genome)
     source = genome_of(stored)
     sizes = sizes_of(source)
     names = _aliases(sizes, shown.aliases)
@@ -243,17 +270,16 @@ def _given_values(stored: Stored, form: Form, given: Path, shard: int | None) ->
         shards = Shards(stored, form, given, shard)
         return _Given(shards.values(), shards.facts(), list(shards.notices()))
     file = resolve(str(given))[0]
-    if not isinstance(stored.source, Fasta):
-        raise UsageError(f"{given}: a text has no chromosomes; import a folder of HDF5 shards")
     notices: list[str] = []
-    track = _read_track(file, sizes_of(stored.source), notices.append)
+    track = _read_track(file, sizes_of(genome_of(stored)), notices.append)
     return _Given(_parts_of(stored, track), {}, notices)
 
 
 def _parts_of(stored: Stored, track: Track) -> Iterator[tuple[int, Values]]:
-    for document, length in enumerate(lengths_of(stored.layout).tolist()):
+    lengths = lengths_of(stored.layout)
+    for document in stored.documents():
         start = stored.cache.start(document)
-        yield document, track[stored.cache.name(document)][start : start + length]
+        yield document, track[stored.cache.name(document)][start : start + lengths[document]]
 
 
 def _read_track(file: Path, sizes: Mapping[str, int], tell: Callable[[str], None]) -> Track:

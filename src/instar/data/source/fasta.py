@@ -18,7 +18,8 @@ class Fasta(FileSource):
 
     Runs of N cut a record into documents, whose `start` is the 0-based coordinate in the
     record; a record of N only is one document without text. Lower case (repeats) becomes a flag
-    of each token; ids are those of upper case, and of T where RNA has U.
+    of each token; ids are those of upper case, and of T where RNA has U. Records of different
+    files may have one name; within a file each has its own.
     """
 
     endings: ClassVar[tuple[str, ...]] = (".fa", ".fasta", ".fna", ".fas", ".ffn", ".frn")
@@ -36,12 +37,9 @@ class Fasta(FileSource):
 
     def documents(self) -> Iterator[Document]:
         faults = Faults()
-        seen: dict[str, Path] = {}
         for path in self.files():
             told = partial(_tell, faults, path)
             for record in read_records(byte_lines(path), told):
-                if seen.setdefault(record.name, path) != path:
-                    told(record.line, f"the name '{record.name}' came before, in {seen[record.name]}")
                 known = False
                 for start, piece in without_gaps(record.sequence, self.min_gap):
                     known = True
