@@ -14,6 +14,7 @@ from instar.checkpoint.protocol import clean, discard, newest, publish, rotate, 
 from instar.checkpoint.values import read_json
 from instar.core.errors import CheckpointError, DiskError, OutputError
 from instar.core.rundir import RunFolder
+from instar.core.temporary import machine, unique_name
 
 Save = Callable[[int], Path]
 Names = Callable[[RunFolder], list[str]]
@@ -202,9 +203,11 @@ def test_clean_removes_leftovers_only(run: RunFolder, save: Save, names: Names) 
     for leftover in (".tmp-checkpoint-2-1-ab", ".trash-checkpoint-0-1-ab"):
         (run.path / leftover / "deep").mkdir(parents=True)
         (run.path / leftover / "deep" / "file").write_text("x")
-    (run.path / ".tmp-metrics.jsonl-1-ab").write_text("x")
+    (run.path / f".tmp-metrics.jsonl-{machine()}-{2**23}-7-0123abcd").write_text("x")  # no process has this number
+    alive = unique_name(run.path / "report.html")
+    alive.write_text("x")
     clean(run)
-    assert names(run) == ["checkpoint-1", "metrics.jsonl"]
+    assert names(run) == [alive.name, "checkpoint-1", "metrics.jsonl"]
 
 
 @pytest.mark.parametrize("damaged", [False, True])

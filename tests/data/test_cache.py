@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from instar.core.errors import DataError, DiskError, OutputError
+from instar.core.temporary import machine
 from instar.data import cache as cache_module
 from instar.data.cache import TokenCache, build_cache
 from instar.data.source import Csv, Fasta, Text
@@ -96,7 +97,7 @@ def test_damage_is_found_and_repaired_with_one_warning(tmp_path: Path, name: str
     data = bytearray(path.read_bytes())
     data[5] ^= 255
     path.unlink() if harm == "remove" else path.write_bytes(data if harm == "flip" else data[:-3])
-    with pytest.warns(UserWarning, match="built anew") as warned:
+    with pytest.warns(UserWarning, match="built again") as warned:
         again = build_cache(source, CHARACTERS, tmp_path / "cache")
     assert len(warned) == 1
     assert again.ids.tolist() == wanted
@@ -110,12 +111,12 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache_module, "_publish", full)
+        patch.setattr(cache_module, "publish_unless_whole", full)
         with pytest.raises(DiskError, match="No space left"):
             build_cache(source, CHARACTERS, folder)
     assert not [entry for entry in folder.iterdir() if entry.is_dir()]
     name = build_cache(source, CHARACTERS, folder).folder.name
-    (folder / f".tmp-{name}-123").mkdir()  # of a process that was killed
+    (folder / f".tmp-{name}-{machine()}-{2**23}-7-0123abcd").mkdir()  # of a process that was killed
     build_cache(source, CHARACTERS, folder)
     assert [entry.name for entry in folder.iterdir() if entry.is_dir()] == [name]
     (tmp_path / "file").write_text("")
@@ -178,3 +179,38 @@ def test_of_several_askers_one_builds(tmp_path: Path) -> None:
     said = [process.communicate(timeout=900)[0].split() for process in running]
     assert sorted(built for built, _ in said) == ["False", "False", "True"]
     assert len({total for _, total in said}) == 1
+
+
+UNLOCKED = (
+    """
+import fcntl, sys, time
+from pathlib import Path
+fcntl.flock = lambda *_: None  # a network mount on which locks exclude nobody
+from instar.data import cache as module
+publish, arrived = module.publish_unless_whole, Path(sys.argv[1]) / "arrived"
+def published(*given):  # both have built before one publishes
+    (arrived / sys.argv[2]).touch()
+    while len(list(arrived.iterdir())) < 2:
+        time.sleep(0.01)
+    publish(*given)
+module.publish_unless_whole = published
+"""
+    + SCRIPT
+)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_two_at_once_without_working_locks_end_with_one_whole_cache(tmp_path: Path, *, is_damaged: bool) -> None:
+    source = corpus(tmp_path, 3000)
+    CHARACTERS.save(tmp_path / "tokenizer")
+    (tmp_path / "arrived").mkdir()
+    total = int(build_cache(source, CHARACTERS, tmp_path / "other").ids.sum())
+    if is_damaged:
+        (build_cache(source, CHARACTERS, tmp_path / "cache").folder / "ids.bin").write_bytes(b"harm")
+    command = [sys.executable, "-W", "ignore", "-c", UNLOCKED, str(tmp_path)]
+    running = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in "ab"]
+    said = [process.communicate(timeout=900)[0].split() for process in running]
+    assert said == [["True", str(total)]] * 2
+    folders = [entry for entry in (tmp_path / "cache").iterdir() if entry.is_dir()]
+    assert [entry.name for entry in folders] == [build_cache(source, CHARACTERS, tmp_path / "other").folder.name]
+    assert int(TokenCache(folders[0], full_check=True).ids.sum()) == total

@@ -18,7 +18,7 @@ from instar.api.publishing import (
     unreachable,
     upload,
 )
-from instar.checkpoint.disk import remove
+from instar.core.temporary import remove
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.api.outputs import PREFIX_CHECKPOINT_DIR
-from instar.checkpoint.disk import remove
+from instar.core.temporary import remove
 
 _log = logging.getLogger(__name__)
 

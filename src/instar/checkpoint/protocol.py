@@ -6,18 +6,18 @@ So a folder called `checkpoint-N` is never being written and never being deleted
 """
 
 import logging
-import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from instar.checkpoint import manifest
-from instar.checkpoint.disk import free_name, remove, sync_file, sync_folder, write_bytes
+from instar.checkpoint.disk import free_name, sync_file, write_bytes
 from instar.checkpoint.manifest import verify
 from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError, DiskError, InstarError
 from instar.core.rundir import RunFolder
+from instar.core.temporary import is_left_over, remove, sync_folder, unique_name
 
 __all__ = ["clean", "discard", "newest", "publish", "rotate", "set_aside_after", "verify"]
 
@@ -31,7 +31,7 @@ def publish(final: Path, write: Callable[[Path], None]) -> None:
     A checkpoint of that name that exists gives way to the new one, and stays on the disk until the new one
     stands. DiskError names the path, the bytes needed and free, and which checkpoint is whole.
     """
-    temporary = final.parent / f".tmp-{final.name}-{_mark()}"
+    temporary = unique_name(final)
     before = RunFolder(final.parent).checkpoints()
     try:
         with disk_errors(final, needed=_size(before)):
@@ -46,10 +46,6 @@ def publish(final: Path, write: Callable[[Path], None]) -> None:
     finally:
         if temporary.exists():
             remove(temporary)
-
-
-def _mark() -> str:
-    return f"{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def _seal(folder: Path, name: str) -> None:
@@ -71,7 +67,7 @@ def _seal(folder: Path, name: str) -> None:
 def _stand(temporary: Path, final: Path) -> None:
     aside: Path | None = None
     if final.is_dir() and not final.is_symlink():
-        aside = final.parent / f".aside-{final.name}-{_mark()}"
+        aside = unique_name(final, ".aside-")
         final.rename(aside)
     try:
         temporary.rename(final)
@@ -86,7 +82,7 @@ def _stand(temporary: Path, final: Path) -> None:
 
 def discard(folder: Path) -> None:
     """Delete a checkpoint such that nobody ever meets half of it under its name."""
-    trash = folder.parent / f".trash-{folder.name.lstrip('.')}-{_mark()}"
+    trash = unique_name(folder.with_name(folder.name.lstrip(".")), ".trash-")
     with suppress(FileNotFoundError):
         folder.rename(trash)
         sync_folder(folder.parent)
@@ -183,13 +179,14 @@ def set_aside_after(run: RunFolder, step: int) -> list[Path]:
 def clean(run: RunFolder) -> None:
     """Remove what killed processes left, and put back a checkpoint that was waiting to be replaced.
 
-    The caller holds the run's lock: then no other process is writing here, so whatever lies about is left over.
+    The caller holds the run, so nobody else writes checkpoints; another process may be writing other files (a report).
     """
     _restore(run)
     if not run.path.is_dir():
         return
     for entry in sorted(run.path.iterdir()):
-        if entry.name.startswith((".tmp-", ".trash-")):
+        is_free = entry.name.startswith((".tmp-checkpoint-", ".trash-"))
+        if is_free or (entry.name.startswith(".tmp-") and is_left_over(entry)):
             remove(entry)
 
 

@@ -1,11 +1,9 @@
 """The token cache: every document of a source as tokens, in memory-mapped arrays.
 
 Built once for each (content of the files, tokenizer, options), by one process while
-others wait, and complete or absent at every moment. Letters: T tokens, N documents.
+others wait where the file system locks, and complete or absent at every moment. Letters: T tokens, N documents.
 """
 
-import os
-import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +15,14 @@ from numpy.typing import NDArray
 
 from instar.core.disk import disk_errors
 from instar.core.errors import DataError
+from instar.core.temporary import (
+    courtesy_lock,
+    publish_unless_whole,
+    remove,
+    remove_leftovers,
+    set_aside,
+    unique_name,
+)
 from instar.data.columns import ColumnFolder, read_columns
 from instar.data.document import Document
 from instar.data.doubts import Doubts
@@ -130,44 +136,40 @@ def build_cache(
     """The cache of a source below `folder`: opened if it is there and whole, else built.
 
     `labels` are the classes to be known (those of the training set); a document with another one
-    is a DataError. Any number of processes may ask at once: one builds, the others wait. A damaged
-    cache is built anew with one warning. Memory stays bounded; leftovers of killed builds are removed.
+    is a DataError. Any number of processes on any number of hosts may ask at once: one builds and the others wait,
+    or, where the file system does not lock, each builds and one is published. A damaged cache is built again with
+    one warning. Memory stays bounded; leftovers of killed builds are removed.
     """
-    from filelock import FileLock
-
     if processes < 1:
         raise ValueError(f"processes must be at least 1; got {processes}")
     fingerprint = cache_fingerprint(source, tokenizer, labels, folder)
     final = folder / fingerprint[:24]
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{final.name}.lock"):
-            for leftover in folder.glob(f".tmp-{final.name}-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+        with courtesy_lock(final):
+            remove_leftovers(final)
             if final.is_dir():
                 try:
                     return TokenCache(final, files=source.files())
                 except DataError as error:
-                    warnings.warn(f"{error}; the token cache is built anew", stacklevel=2)
-                    shutil.rmtree(final)
-            temporary = folder / f".tmp-{final.name}-{os.getpid()}"
-            temporary.mkdir()
+                    warnings.warn(f"{error}; the token cache is built again", stacklevel=2)
+                    set_aside(final, _is_whole)
+            temporary = unique_name(final)
             try:
+                temporary.mkdir()
                 _Build(source, tokenizer, temporary, labels).run(fingerprint, processes, progress)
-                _publish(temporary, final)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
-    return TokenCache(final, full_check=False, files=source.files())
+                publish_unless_whole(temporary, final, _is_whole)
+            finally:
+                remove(temporary)
+            return TokenCache(final, full_check=False, files=source.files())
 
 
-def _publish(temporary: Path, final: Path) -> None:
-    temporary.rename(final)
-    parent = os.open(final.parent, os.O_RDONLY)
+def _is_whole(folder: Path) -> bool:
     try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+        TokenCache(folder)
+    except DataError:
+        return False
+    return True
 
 
 class _Build:

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from instar.core.errors import InputMissingError
+from instar.core.temporary import remove, remove_leftovers, unique_name
 from instar.data.files import is_stale
 from instar.data.source import SourceBase
 from instar.data.tokenizer import Tokenizer
@@ -57,9 +57,13 @@ def _digest(path: Path, memory: Path) -> str:
         raise InputMissingError(f"{path}: cannot be read ({error.strerror})") from error
     if not is_stale(path, started) and path.stat().st_mtime_ns == facts.st_mtime_ns:
         memory.mkdir(parents=True, exist_ok=True)
-        temporary = note.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps([*known, digest]), encoding="utf-8")
-        temporary.replace(note)
+        remove_leftovers(note)
+        temporary = unique_name(note)
+        try:
+            temporary.write_text(json.dumps([*known, digest]), encoding="utf-8")
+            temporary.replace(note)
+        finally:
+            remove(temporary)
     return digest
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.core.errors import DataError
+from instar.core.temporary import remove, remove_leftovers, unique_name
 from instar.data.source.base import SourceBase
 
 Ints = NDArray[np.int64]
@@ -42,13 +43,17 @@ def build_texts(source: SourceBase, first_N: Ints, folder: Path, name: str) -> T
             return Texts(np.memmap(final, dtype=dtype, mode="r"), first_N)
     dtype = _NARROW if all(_is_narrow(text) for text in _kept(source, first_N)) else _WIDE
     final = folder / f"{name}.text{dtype.itemsize}"
-    temporary = final.with_name(f".tmp-{final.name}-{os.getpid()}")
-    with temporary.open("wb") as file:
-        for text in _kept(source, first_N):
-            file.write(text.encode("latin-1" if dtype == _NARROW else "utf-32-le"))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(final)
+    remove_leftovers(final)
+    temporary = unique_name(final)
+    try:
+        with temporary.open("xb") as file:
+            for text in _kept(source, first_N):
+                file.write(text.encode("latin-1" if dtype == _NARROW else "utf-32-le"))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(final)
+    finally:
+        remove(temporary)
     return Texts(np.memmap(final, dtype=dtype, mode="r"), first_N)
 
 

@@ -17,10 +17,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.checkpoint.disk import sync_folder
 from instar.core.disk import disk_errors, write_all
 from instar.core.errors import CheckpointError
 from instar.core.plain_file import open_plain
+from instar.core.temporary import sync_folder
 from instar.masking.layout import Spans
 
 VERSION = 1

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.checkpoint.disk import sync_folder
 from instar.checkpoint.values import read_json, write_json
 from instar.core.disk import disk_errors, reserve
 from instar.core.errors import CheckpointError, DataError
 from instar.core.plain_file import must_be_plain
+from instar.core.temporary import sync_folder
 from instar.masking.seal import Seals, drop_old
 
 FORMAT = "instar-chances"

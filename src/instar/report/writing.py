@@ -4,12 +4,11 @@ import csv
 import errno
 import io
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from instar.core.errors import DiskError, OutputError
+from instar.core.temporary import remove, unique_name
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
@@ -17,17 +16,15 @@ _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 def write_file(path: Path, content: bytes) -> None:
     """Put a file in place at once, making its folder; raises DiskError or OutputError, the old file still whole."""
-    temporary = None
+    temporary = unique_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".tmp-{path.name}-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        remove(temporary)
         kind = DiskError if error.errno in _DISK_FAULTS else OutputError
         advice = "free some space" if kind is DiskError else "check the folder's rights"
         raise kind(

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from instar.core.disk import disk_errors
 from instar.core.errors import ConfigError, DataError, InputMissingError
 from instar.core.model_folder import must_be_model_folder
 from instar.core.rundir import RunFolder
+from instar.core.temporary import publish_unless_whole, remove, remove_leftovers, set_aside, unique_name
 from instar.data.cache import TokenCache, build_cache
 from instar.data.config import DataConfig, Split
 from instar.data.fingerprint import source_fingerprint
@@ -195,19 +194,28 @@ def learnt_tokenizer(config: TokenizerConfig, data: DataConfig, tell: Tell) -> T
             return Tokenizer.load(folder)
         except DataError as error:
             tell(f"{error}; it is learnt anew")
-            shutil.rmtree(folder)
+            set_aside(folder, _is_tokenizer)
     if config.kind != "from_folder":
         tell(f"tokenizer: learning {config.kind} from the training data")
-    temporary = cache / f".tmp-{folder.name}-{os.getpid()}"
+    remove_leftovers(folder)
+    temporary = unique_name(folder)
     try:
         built = build_tokenizer(config, data.train.texts)
     except DataError as error:
         place = str(data.train.files()[0])
         is_told = place in str(error) or config.kind == "from_folder"
         raise error if is_told else DataError(f"{place}: {error}") from error
-    built.save(temporary)
     try:
-        temporary.rename(folder)
-    except OSError:  # another process was first; both learnt the same
-        shutil.rmtree(temporary, ignore_errors=True)
+        built.save(temporary)
+        publish_unless_whole(temporary, folder, _is_tokenizer)  # where another process was first, both learnt the same
+    finally:
+        remove(temporary)
     return Tokenizer.load(folder)
+
+
+def _is_tokenizer(folder: Path) -> bool:
+    try:
+        Tokenizer.load(folder)
+    except (DataError, InputMissingError):
+        return False
+    return True

@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.checkpoint.disk import remove, replace_bytes
+from instar.checkpoint.disk import replace_bytes
 from instar.checkpoint.values import to_json, write_json
 from instar.core.disk import disk_errors, must_have_room
 from instar.core.errors import OutputError, UsageError
+from instar.core.temporary import remove
 from instar.data import Batch
 from instar.data.cache import build_cache
 from instar.data.located import Located

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.core.errors import DataError
+from instar.core.temporary import unique_name
 
 
 def must_be_text(text: str, what: str) -> None:
@@ -18,9 +19,9 @@ def must_be_text(text: str, what: str) -> None:
 
 def write_rows(output: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Write each row as a line of JSON and hand it on; the file has its name when all are there, else it is gone."""
-    temporary = output.with_name(f".tmp-{output.name}")
+    temporary = unique_name(output)
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("x", encoding="utf-8") as file:
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 yield row

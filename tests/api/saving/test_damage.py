@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from instar.api.checkpoints import finding, names
+from instar.core.temporary import machine, unique_name
 from tests.api.saving_parts import PLAIN, cut, make, steps
 
 
@@ -92,7 +93,9 @@ def test_what_others_put_beside_the_files_is_no_damage(copy: Path) -> None:
 
 
 def test_what_a_killed_save_left_is_cleared_away(copy: Path) -> None:
-    for name in (".tmp-checkpoint-16-77-ab12", ".trash-checkpoint-2-77-ab12", ".trash-aside-checkpoint-2-7-a-7-b"):
+    dead = f".tmp-checkpoint-16-{machine()}-{2**23}-7-0123abcd"  # no process has this number
+    alive = unique_name(copy / "checkpoint-20").name
+    for name in (alive, dead, ".trash-checkpoint-2-77-ab12", ".trash-aside-checkpoint-2-7-a-7-b"):
         (copy / name).mkdir()
         (copy / name / "model.safetensors").write_bytes(b"half")
     (copy / ".tmp-of-the-user").mkdir()
@@ -100,6 +103,7 @@ def test_what_a_killed_save_left_is_cleared_away(copy: Path) -> None:
     shutil.copytree(copy / "checkpoint-8", copy / ".aside-checkpoint-8-77-ab12")
     assert make(copy)._find_checkpoint(True) == str(copy / "checkpoint-12")
     assert sorted(path.name for path in copy.iterdir()) == [
+        alive,
         ".tmp-of-the-user",
         "checkpoint-12",
         "checkpoint-4",

@@ -10,10 +10,10 @@ from pathlib import Path
 from instar.api.checkpoints import names
 from instar.api.checkpoints.weights import check_header, weight_files
 from instar.checkpoint import manifest, protocol
-from instar.checkpoint.disk import remove, sync_folder
 from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
 from instar.core.limits import raise_if_limited
+from instar.core.temporary import is_left_over, remove, sync_folder
 
 _log = logging.getLogger(__name__)
 _LEFT_OVER = re.compile(r"\.(tmp|trash)-(?:aside-)?checkpoint-[0-9]+-[0-9a-f-]+")
@@ -157,7 +157,7 @@ def keep_best_alone(run: str | os.PathLike[str], best: str | os.PathLike[str]) -
 def sweep(run: str | os.PathLike[str]) -> None:
     """Remove what a killed process left of a save, and put back a checkpoint that it was about to replace.
 
-    For the one process that writes there, before it does.
+    For the one process that writes there, before it does; a save that another process may be writing stays.
     """
     if not Path(run).is_dir():
         return
@@ -169,5 +169,5 @@ def sweep(run: str | os.PathLike[str]) -> None:
             else:
                 entry.rename(final)
                 sync_folder(final.parent)
-        elif _LEFT_OVER.fullmatch(entry.name):
+        elif (kind := _LEFT_OVER.fullmatch(entry.name)) and (kind[1] == "trash" or is_left_over(entry)):
             remove(entry)
