@@ -13,9 +13,10 @@ from pathlib import Path
 
 from instar.checkpoint import manifest
 from instar.checkpoint.disk import free_name, sync_file, write_bytes
+from instar.checkpoint.lease import must_hold
 from instar.checkpoint.manifest import verify
 from instar.core.disk import disk_errors
-from instar.core.errors import CheckpointError, DiskError, InstarError
+from instar.core.errors import CheckpointError, DiskError, InstarError, OutputError
 from instar.core.rundir import RunFolder
 from instar.core.temporary import is_left_over, remove, sync_folder, unique_name
 
@@ -40,6 +41,9 @@ def publish(final: Path, write: Callable[[Path], None]) -> None:
             write(temporary)
             _seal(temporary, final.name)
             _stand(temporary, final)
+    except OutputError:
+        must_hold(final.parent, surely=True)  # another process that holds the folder has cleared it
+        raise
     except DiskError as error:
         text = str(error).replace(str(temporary), str(final))
         raise DiskError(f"{text}; {_still_whole(before)}") from error
@@ -65,6 +69,7 @@ def _seal(folder: Path, name: str) -> None:
 
 
 def _stand(temporary: Path, final: Path) -> None:
+    must_hold(final.parent, surely=True)
     aside: Path | None = None
     if final.is_dir() and not final.is_symlink():
         aside = unique_name(final, ".aside-")
@@ -149,6 +154,7 @@ def rotate(run: RunFolder, keep_last: int, keep: Collection[Path] = ()) -> None:
     """
     if keep_last < 1:
         raise ValueError(f"keep_last must be at least 1; got {keep_last}")
+    must_hold(run.path)
     protected = {path.absolute().name for path in keep if path.absolute().parent == run.path.absolute()}
     whole = [folder for _, folder in run.checkpoints() if _is_whole(folder, hashes=False)]
     with disk_errors(run.path):

@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instar.checkpoint.lease import must_hold
 from instar.core.disk import disk_errors, write_all
 from instar.core.errors import CheckpointError
 from instar.core.plain_file import open_plain
@@ -92,6 +93,7 @@ class Journal:
     def append(self, record: Record) -> None:
         """A record at the end, in the system's hands when this returns: a kill of the process cannot take it."""
         content = record.to_bytes()
+        must_hold(self.folder)
         with disk_errors(self.folder, needed=len(content)):
             write_all(self._opened(), content)
         self.position += len(content)

@@ -105,6 +105,8 @@ def _holder(folder: RunFolder) -> dict[str, Any] | None:
         holder = read_json(folder.holder)
         process = int(holder["process"])
         place = {"host": str(holder["host"]), "process": process}
+        if holder.get("released") is True:
+            return None
     except (CheckpointError, KeyError, TypeError, ValueError):
         return None
     if place["host"] != socket.gethostname():

@@ -87,7 +87,9 @@ def _trained(
         return prepare(loaded.value, folder, runtime, start, console=console, extra=extra)
 
     run = None if runtime.any(folder.path.exists()) else prepared()
-    held: AbstractContextManager[None] = RunLock.acquire(folder) if runtime.is_main else nullcontext()
+    held: AbstractContextManager[None] = (
+        RunLock.acquire(folder, tell=console.print) if runtime.is_main else nullcontext()
+    )
     with held:
         if runtime.is_main:
             must_be_free(folder, loaded)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.checkpoint.disk import sync_file
+from instar.checkpoint.lease import must_hold
 from instar.core.disk import disk_errors
 from instar.core.errors import DiskError
 from instar.core.plain_file import open_plain
@@ -33,7 +34,8 @@ class Lines:
         return self.length
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add one object; DiskError if the disk does not take the whole line."""
+        """Add one object; DiskError if the disk does not take the whole line, OutputError if the run is lost."""
+        must_hold(self.path.parent)
         line = json.dumps(_finite(record)).encode() + b"\n"
         try:
             with open_plain(self.path, "ab", buffering=0) as file:
