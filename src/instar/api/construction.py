@@ -163,8 +163,9 @@ class Construction(TrainerParts):
                 "argument, which is True with the last batch, when it is to return the metrics."
             )
         if args.eval_strategy not in (None, "no") and self.eval_dataset is None:
+            strategy = getattr(args.eval_strategy, "value", args.eval_strategy)
             raise ValueError(
-                f"You have set `args.eval_strategy` to {args.eval_strategy.value} but you didn't pass an `eval_dataset` to "
+                f"You have set `args.eval_strategy` to {strategy} but you didn't pass an `eval_dataset` to "
                 "`Trainer`. Either set `args.eval_strategy` to `no` or pass an `eval_dataset`."
             )
         if (args.save_strategy == "best" or args.load_best_model_at_end) and args.metric_for_best_model is None:
