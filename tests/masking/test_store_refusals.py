@@ -49,8 +49,8 @@ def test_a_newer_store_and_a_newer_journal_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"format version 2; this instar reads version 1"):
         opened(tmp_path / "s").restore(positions, 2)
     header = json.loads((tmp_path / "s" / HEADER).read_text())
-    (tmp_path / "s" / HEADER).write_text(json.dumps({**header, "version": 2}))
-    with pytest.raises(CheckpointError, match=r"format version 2"):
+    (tmp_path / "s" / HEADER).write_text(json.dumps({**header, "version": 3}))
+    with pytest.raises(CheckpointError, match=r"format version 3"):
         opened(tmp_path / "s")
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-
+from instar.api.outputs import PREFIX_CHECKPOINT_DIR
 from instar.core.temporary import remove
 
 _log = logging.getLogger(__name__)

@@ -1,6 +1,7 @@
 """What a checkpoint folder must hold, to the byte: MANIFEST.json."""
 
 import hashlib
+import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,30 +40,48 @@ def sha256(path: Path) -> str:
 def plain_files(folder: Path) -> dict[str, int]:
     """Size of every file in a folder and its subfolders, by relative path; CheckpointError for links and devices."""
     found: dict[str, int] = {}
-    for path in sorted(folder.rglob("*")):
-        status = path.lstat()
-        relative = path.relative_to(folder).as_posix()
-        if stat.S_ISREG(status.st_mode):
-            found[relative] = status.st_size
-        elif not stat.S_ISDIR(status.st_mode):
-            raise CheckpointError(f"{folder}: {relative} is no plain file (a link or a device)")
-    return found
+    for place, folders, files in os.walk(folder, onerror=_raise):  # `Path.rglob` leaves out what may not be read
+        for path in (Path(place, name) for name in (*folders, *files)):
+            status, relative = path.lstat(), path.relative_to(folder).as_posix()
+            if stat.S_ISREG(status.st_mode):
+                found[relative] = status.st_size
+            elif not stat.S_ISDIR(status.st_mode):
+                raise CheckpointError(f"{folder}: {relative} is no plain file (a link or a device)")
+    return dict(sorted(found.items()))
 
 
-def verify(folder: Path, *, hashes: bool = True, alone: bool = True, may_lack: Collection[str] = ()) -> dict[str, Any]:
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def verify(
+    folder: Path,
+    *,
+    hashes: bool = True,
+    alone: bool = True,
+    may_lack: Collection[str] = (),
+    largest: int | None = None,
+) -> dict[str, Any]:
     """The manifest of a checkpoint whose every file is there, of the size and content that were written, and no other.
 
-    CheckpointError names the first file that is not, and why. Without `hashes` contents are not read; unless
-    `alone`, files of others may lie beside; those of `may_lack` may be gone.
+    CheckpointError names the first file that is not, and why. Without `hashes` contents are not read, with `largest`
+    only those of files of at most so many bytes; unless `alone`, files of others may lie beside; those of `may_lack`
+    may be gone.
     """
     try:
-        return _verify(folder, hashes=hashes, alone=alone, may_lack=may_lack)
+        manifest, files = _verify(folder, alone=alone, may_lack=may_lack)
+        read = [path for path, entry in files.items() if hashes and (largest is None or entry["size"] <= largest)]
+        for path, digest in hash_files(folder, read):
+            if digest != files[path]["sha256"]:
+                raise CheckpointError(f"{folder}: {path} has other content than was written (SHA-256 differs)")
+        return manifest
     except OSError as error:
         raise_if_limited(error)
         raise CheckpointError(f"{folder}: cannot be read: {error.filename}: {error.strerror}") from error
 
 
-def _verify(folder: Path, *, hashes: bool, alone: bool, may_lack: Collection[str]) -> dict[str, Any]:
+def _verify(folder: Path, *, alone: bool, may_lack: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The manifest, and the entries of the files that are there; contents are not read."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: is not a folder; a checkpoint is a folder with {NAME}")
     present = plain_files(folder)
@@ -79,10 +98,7 @@ def _verify(folder: Path, *, hashes: bool, alone: bool, may_lack: Collection[str
             raise CheckpointError(f"{folder}: {path} is not in {NAME}; move it out of the checkpoint")
         if present[path] != wanted[path]["size"]:
             raise CheckpointError(f"{folder}: {path} has {present[path]:,} bytes, not {wanted[path]['size']:,}")
-    for path, digest in hash_files(folder, wanted) if hashes else ():
-        if digest != wanted[path]["sha256"]:
-            raise CheckpointError(f"{folder}: {path} has other content than was written (SHA-256 differs)")
-    return manifest
+    return manifest, wanted
 
 
 def _read(folder: Path) -> dict[str, Any]:

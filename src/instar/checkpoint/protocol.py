@@ -20,8 +20,9 @@ from instar.core.errors import CheckpointError, DiskError, InstarError, OutputEr
 from instar.core.rundir import RunFolder
 from instar.core.temporary import is_left_over, remove, sync_folder, unique_name
 
-__all__ = ["clean", "discard", "newest", "publish", "rotate", "set_aside_after", "verify"]
+__all__ = ["clean", "damage", "discard", "newest", "publish", "rotate", "set_aside_after", "verify"]
 
+_SMALL = 16 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -110,6 +111,18 @@ def _still_whole(checkpoints: list[tuple[int, Path]]) -> str:
             continue
         return f"{folder.name} is whole, and the same command goes on from it"
     return "there is no checkpoint before it"
+
+
+def damage(folder: Path) -> str | None:
+    """Why a checkpoint cannot be whole, found at once: files of at most 16 MiB are read, of others the sizes.
+
+    None for one that looks whole, and for one that is gone.
+    """
+    try:
+        verify(folder, largest=_SMALL)
+    except CheckpointError as error:
+        return str(error) if folder.is_dir() else None
+    return None
 
 
 def newest(run: RunFolder, *, warn: Callable[[str], None] = _log.warning, quarantine: bool = True) -> Path | None:

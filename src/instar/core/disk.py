@@ -37,7 +37,7 @@ def system_code(error: BaseException) -> int | None:
 
 @contextmanager
 def disk_errors(path: Path, needed: int | None = None, whole: str = "") -> Iterator[None]:
-    """Turn a full or failing disk into DiskError and a refused write into OutputError; others pass.
+    """Turn a full or failing disk into DiskError and a refused write at `path` into OutputError; others pass.
 
     The text names the path, the bytes needed (`needed`, where known) and free, and `whole`.
     """
@@ -47,13 +47,22 @@ def disk_errors(path: Path, needed: int | None = None, whole: str = "") -> Itera
         code = system_code(error)
         if code in DISK_CODES:
             raise DiskError(disk_message(path, os.strerror(code or 0), needed, whole)) from error
-        if code in _REFUSED:
-            place = getattr(error, "filename", None) or path
+        place = getattr(error, "filename", None) or path
+        if code in _REFUSED and _is_of(path, place):
             raise OutputError(
                 f"{path}: cannot be written: {place}: {os.strerror(code or 0)}; "
                 "make the folder writable or choose another one"
             ) from error
         raise
+
+
+def _is_of(path: Path, place: object) -> bool:
+    """Whether a call at `place` was about `path`: above, below, or a temporary name beside it."""
+    if not isinstance(place, str | os.PathLike):
+        return True
+    named, whole = Path(place).absolute(), path.absolute()
+    is_beside = named.parent == whole.parent and whole.name in named.name
+    return named.is_relative_to(whole) or whole.is_relative_to(named) or is_beside
 
 
 def disk_message(path: Path, reason: str, needed: int | None, whole: str = "") -> str:

@@ -14,6 +14,7 @@ from instar.core.disk import DISK_CODES, disk_message, system_code
 from instar.core.errors import DiskError, InputMissingError, InstarError, OutputError, ResourceError
 
 _FILES = {errno.EMFILE: "this process", errno.ENFILE: "the whole system"}
+_LEADS_NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _RIGHTS = {errno.EACCES, errno.EPERM}
 _NO_MEMORY = (
     "can't allocate memory",
@@ -45,7 +46,7 @@ _DOING = {
 def named(error: BaseException) -> InstarError | None:
     """The error that says what the system refused, if that is what is behind `error`; None if it is not."""
     for cause in _causes(error):
-        found = _limit(cause, error) or _disk(cause, error) or _right(cause, error)
+        found = _limit(cause, error) or _disk(cause, error) or _right(cause, error) or _gone(cause, error)
         if found is not None:
             return found
     return None
@@ -152,6 +153,17 @@ def _disk(cause: BaseException, error: BaseException) -> DiskError | None:
         return None
     place = Path(getattr(cause, "filename", None) or Path.cwd())
     return DiskError(disk_message(place, os.strerror(code or 0), None))
+
+
+# ---- paths ----
+
+
+def _gone(cause: BaseException, error: BaseException) -> InstarError | None:
+    """A path that leads nowhere, or not to what was expected, and that nobody else has explained."""
+    name = getattr(cause, "filename", None)
+    if system_code(cause) not in _LEADS_NOWHERE or name is None or isinstance(error, InstarError):
+        return None
+    return InputMissingError(f"{name}: {os.strerror(system_code(cause) or 0)}; was it moved or deleted meanwhile?")
 
 
 # ---- rights ----

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instar.core.checksum import with_checksum, without_checksum
 from instar.core.errors import DataError
 from instar.core.limits import raise_if_limited
 
@@ -68,10 +69,10 @@ class ColumnFolder:
         return self._columns.pop(name).close()
 
     def seal(self, facts: dict[str, Any]) -> None:
-        """Close every column, then write the index with `facts`, all of it flushed to the disk."""
+        """Close every column, then write the index with `facts` and its checksum, all of it flushed to the disk."""
         columns = {name: self._columns[name].close() for name in list(self._columns)}
         self._columns.clear()
-        text = json.dumps({**facts, "columns": columns}, ensure_ascii=False, indent=1)
+        text = json.dumps(with_checksum({**facts, "columns": columns}), ensure_ascii=False, indent=1)
         with (self.folder / INDEX).open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -90,7 +91,7 @@ def read_columns(folder: Path, *, full: bool | None = None) -> tuple[dict[str, A
     """
     path = folder / INDEX
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = without_checksum(json.loads(path.read_text(encoding="utf-8")))
         columns = facts.pop("columns")
         total = sum(int(entry["bytes"]) for entry in columns.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

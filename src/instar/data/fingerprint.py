@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from instar.core.checksum import with_checksum, without_checksum
 from instar.core.errors import InputMissingError
 from instar.core.temporary import remove, remove_leftovers, unique_name
 from instar.data.files import is_stale
@@ -60,7 +61,7 @@ def _digest(path: Path, memory: Path) -> str:
         remove_leftovers(note)
         temporary = unique_name(note)
         try:
-            temporary.write_text(json.dumps([*known, digest]), encoding="utf-8")
+            temporary.write_text(json.dumps(with_checksum({"file": [*known, digest]})), encoding="utf-8")
             temporary.replace(note)
         finally:
             remove(temporary)
@@ -69,10 +70,9 @@ def _digest(path: Path, memory: Path) -> str:
 
 def _read_note(note: Path) -> list[object]:
     try:
-        value = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return list(without_checksum(json.loads(note.read_text(encoding="utf-8")))["file"])
+    except (OSError, ValueError, KeyError, TypeError):
         return [None]
-    return value if isinstance(value, list) and value else [None]
 
 
 def _hash(path: Path) -> str:

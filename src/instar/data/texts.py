@@ -1,6 +1,6 @@
-"""The characters of a corpus in one memory-mapped file, for samples that are cut and tokenised anew in each pass."""
+"""The characters of a corpus in one memory-mapped column, for samples that are cut and tokenised anew in each pass."""
 
-import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instar.core.disk import disk_errors
 from instar.core.errors import DataError
-from instar.core.temporary import remove, remove_leftovers, unique_name
+from instar.core.temporary import courtesy_lock, publish_unless_whole, remove, remove_leftovers, unique_name
+from instar.data.columns import ColumnFolder, read_columns
 from instar.data.source.base import SourceBase
 
 Ints = NDArray[np.int64]
+_COLUMN = "characters"
 _NARROW, _WIDE = np.dtype("u1"), np.dtype("<u4")
 
 
@@ -36,25 +39,52 @@ def build_texts(source: SourceBase, first_N: Ints, folder: Path, name: str) -> T
     `first_N` (N+1) is where the cache's documents begin: one that it left out is left out here. DataError if the
     source's documents are others by now.
     """
-    for dtype in (_NARROW, _WIDE):
-        final = folder / f"{name}.text{dtype.itemsize}"
-        size = int(first_N[-1]) * dtype.itemsize
-        if final.is_file() and final.stat().st_size == size:
-            return Texts(np.memmap(final, dtype=dtype, mode="r"), first_N)
-    dtype = _NARROW if all(_is_narrow(text) for text in _kept(source, first_N)) else _WIDE
-    final = folder / f"{name}.text{dtype.itemsize}"
-    remove_leftovers(final)
-    temporary = unique_name(final)
+    final = folder / f"{name}.text"
+    num_characters = int(first_N[-1])
+    with disk_errors(final), courtesy_lock(final):
+        remove_leftovers(final)
+        if final.is_dir():
+            try:
+                return Texts(_characters(final, num_characters), first_N)
+            except DataError as error:
+                warnings.warn(f"{error}; the texts are written again", stacklevel=2)
+        temporary = unique_name(final)
+        try:
+            temporary.mkdir()
+            _write(temporary, source, first_N)
+            publish_unless_whole(temporary, final, lambda place: _is_whole(place, num_characters))
+        finally:
+            remove(temporary)
+    return Texts(_characters(final, num_characters), first_N)
+
+
+def _characters(folder: Path, count: int) -> NDArray[Any]:
+    """DataError unless the folder holds that many characters, and they are what was written."""
+    characters = read_columns(folder)[1].get(_COLUMN)
+    if characters is None or len(characters) != count:
+        raise DataError(f"{folder}: does not hold the {count:,} characters of the corpus")
+    return characters
+
+
+def _is_whole(folder: Path, count: int) -> bool:
     try:
-        with temporary.open("xb") as file:
-            for text in _kept(source, first_N):
-                file.write(text.encode("latin-1" if dtype == _NARROW else "utf-32-le"))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(final)
+        _characters(folder, count)
+    except DataError:
+        return False
+    return True
+
+
+def _write(folder: Path, source: SourceBase, first_N: Ints) -> None:
+    dtype = _NARROW if all(_is_narrow(text) for text in _kept(source, first_N)) else _WIDE
+    columns = ColumnFolder(folder)
+    try:
+        column = columns.column(_COLUMN, dtype.str)
+        for text in _kept(source, first_N):
+            encoded = text.encode("latin-1" if dtype == _NARROW else "utf-32-le")
+            column.append(np.frombuffer(encoded, dtype=dtype))
+        columns.seal({})
     finally:
-        remove(temporary)
-    return Texts(np.memmap(final, dtype=dtype, mode="r"), first_N)
+        columns.abandon()
 
 
 def _kept(source: SourceBase, first_N: Ints) -> Iterator[str]:

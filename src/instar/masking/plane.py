@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.checkpoint.values import read_json, write_json
+from instar.core.checksum import with_checksum, without_checksum
 from instar.core.disk import disk_errors, reserve
 from instar.core.errors import CheckpointError, DataError
 from instar.core.plain_file import must_be_plain
@@ -24,7 +25,9 @@ from instar.core.temporary import sync_folder
 from instar.masking.seal import Seals, drop_old
 
 FORMAT = "instar-chances"
-VERSION = 1
+VERSION = 2
+_WITHOUT_CHECKSUM = 1
+"""Version of the headers before they had a checksum."""
 HEADER = "plane.json"
 AGE = "age"
 """Channel of the tick in which a value was written last; only of stores that keep it."""
@@ -126,24 +129,26 @@ def seal(folder: Path, form: Form, seals: Seals | None = None) -> Form:
 
 def write_header(folder: Path, form: Form) -> None:
     """The header is the old one or this one at every moment."""
-    write_json(folder / HEADER, {"format": FORMAT, "version": VERSION, **asdict(form)})
+    write_json(folder / HEADER, with_checksum({"format": FORMAT, "version": VERSION, **asdict(form)}))
 
 
 def read_header(folder: Path) -> Form:
     """What a store says of itself; CheckpointError names a damaged one, one of a newer version, a cut plane."""
     path = folder / HEADER
     facts = read_json(path)
-    if not isinstance(facts, dict) or facts.pop("format", None) != FORMAT:
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise CheckpointError(f"{path}: is not the header of a store of masking chances")
-    version = facts.pop("version", None)
-    if version != VERSION:
+    version = facts.get("version")
+    if version not in (VERSION, _WITHOUT_CHECKSUM):
         raise CheckpointError(f"{path}: format version {version!r}; this instar reads version {VERSION}")
     try:
+        facts = facts if version == _WITHOUT_CHECKSUM else without_checksum(facts)
+        del facts["format"], facts["version"]
         facts["channels"] = tuple(facts["channels"])
         form = Form(**facts)
         files = form.all_channels()
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: is damaged ({error})") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"{path}: is damaged ({error}); take the store back from a copy") from error
     for name, dtype in files:
         file = folder / f"{name}.bin"
         size = file.stat().st_size if file.is_file() else -1

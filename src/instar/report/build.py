@@ -1,6 +1,7 @@
 """From a run folder to its report."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instar.core.rundir import RunFolder
@@ -21,13 +22,16 @@ class ReportPaths:
     """The PNG, SVG and CSV file of each figure."""
 
 
-def build_report(run: Path, masking: StoreFacts | None = None) -> ReportPaths:
+def build_report(run: Path, masking: StoreFacts | None = None, damaged: Collection[str] = ()) -> ReportPaths:
     """Write `figures/` and `report.html` into a run folder, each file whole or absent; equal runs give equal bytes.
 
-    `masking` is what the run's probability store says, where it has one. The run may be in progress. Raises
+    `masking` is what the run's probability store says, where it has one; `damaged` names checkpoints
+    that are known to be. The run may be in progress. Raises
     InputMissingError where nothing was measured yet, DiskError or OutputError where the folder cannot be written.
     """
     record = read_run(run)
+    checkpoints = tuple(replace(one, is_whole=one.is_whole and one.name not in damaged) for one in record.checkpoints)
+    record = replace(record, checkpoints=checkpoints)
     folder = RunFolder(run)
     plans, num_left_out = plan_figures(record)
     plans += masking_figures(run, masking)

@@ -37,6 +37,11 @@ class Checkpoint:
     is_whole: bool
     """It has its manifest, which is written last."""
 
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"checkpoint-{self.step}"
+
 
 @dataclass(frozen=True)
 class RunRecord:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from instar import metric
 from instar.checkpoint.values import read_json, write_json
+from instar.core.checksum import with_checksum, without_checksum
 from instar.core.disk import disk_errors
 from instar.core.errors import InstarError
 from instar.data import Batch
@@ -49,11 +50,11 @@ def baseline(config: RunConfig, task: TaskLike, train: Samples, held_out: Sample
     """
     path = config.data.cache_folder() / f"baseline-{_key(config, train, held_out)}.json"
     if path.is_file():
-        with suppress(InstarError, OSError, KeyError, TypeError):
-            return list(read_json(path)["rows"])
+        with suppress(InstarError, OSError, KeyError, TypeError, ValueError):
+            return list(without_checksum(read_json(path))["rows"])
     rows = _language_rows(config, task, train, held_out) if task.answer == "tokens" else _label_rows(train, held_out)
     with disk_errors(path):
-        write_json(path, {"rows": rows})
+        write_json(path, with_checksum({"rows": rows}))
     return rows
 
 

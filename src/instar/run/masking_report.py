@@ -33,13 +33,14 @@ def store_facts(
 ) -> StoreFacts | None:
     """What the run's store says; None for a run that keeps none, or whose data are gone.
 
-    `tell` hears which features of the annotation were skipped.
+    `tell` hears why a run's values cannot be shown, and which features of the annotation were skipped.
     """
     try:
         stored = open_stored(run)
-    except (InputMissingError, DataError, CheckpointError):
+    except (InputMissingError, DataError, CheckpointError) as error:
         if annotation is not None:
             raise
+        tell(f"{error}; the figures of the masking values are left out")
         return None
     name, store = next(iter(stored.stores.items()))
     plane = store.plane.arrays["value"]

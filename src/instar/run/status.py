@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.checkpoint.lineage import STATE
+from instar.checkpoint.protocol import damage
 from instar.checkpoint.values import read_json
 from instar.core.budget import Budget
 from instar.core.errors import CheckpointError, InputMissingError, UsageError
@@ -15,6 +16,10 @@ from instar.report.reading import read_run
 from instar.run.folder import read_run_file
 
 _SCORES = ("loss", "perplexity", "masked_accuracy", "accuracy", "f1", "matthews", "spearman")
+
+
+Checkpoints = Sequence[tuple[int, Path]]
+"""Step and folder, by step."""
 
 
 def status(run: Path) -> dict[str, Any]:
@@ -29,7 +34,10 @@ def status(run: Path) -> dict[str, Any]:
         raise UsageError(f"{run}: is a checkpoint; its run is {run.parent}")
     config = read_run_file(folder.run_file)
     lines = _lines(folder)
-    last = max((*lines, *_saved(folder)), key=lambda line: line["step"], default={})
+    checkpoints = [(step, place, damage(place)) for step, place in folder.checkpoints()]
+    damaged = [reason for _, _, reason in checkpoints if reason is not None]
+    whole = [(step, place) for step, place, reason in checkpoints if reason is None]
+    last = max((*lines, *_saved(whole)), key=lambda line: line["step"], default={})
     budget = config.train.budget
     holder = _holder(folder)
     found: dict[str, Any] = {
@@ -39,19 +47,20 @@ def status(run: Path) -> dict[str, Any]:
         "step": last.get("step", 0),
         "budget": str(budget),
     }
-    share = _share(last, budget, folder)
+    share = _share(last, budget, whole)
     if share is not None:
         found["done"] = round(share, 4)
         if holder is None and share >= 1 - 1e-9:
             found["state"] = "done"
         measured = max(lines, key=lambda line: line["step"], default={})
-        spent = _share(measured, budget, folder)
+        spent = _share(measured, budget, whole)
         if holder is not None and spent and share < 1:
             found["seconds_left"] = round(measured.get("seconds", 0.0) * (1 - share) / spent)
     found |= _figures(lines)
-    checkpoints = folder.checkpoints()
-    if checkpoints:
-        found["checkpoint"] = str(checkpoints[-1][1])
+    if whole:
+        found["checkpoint"] = str(whole[-1][1])
+    if damaged:
+        found["damaged"] = damaged
     return found | (holder or {})
 
 
@@ -63,9 +72,9 @@ def _lines(folder: RunFolder) -> Sequence[dict[str, Any]]:
         return ()
 
 
-def _saved(folder: RunFolder) -> Iterator[dict[str, Any]]:
+def _saved(checkpoints: Checkpoints) -> Iterator[dict[str, Any]]:
     """How far the newest checkpoint is that can be read: a run that was stopped between two lines of figures."""
-    for step, checkpoint in reversed(folder.checkpoints()):
+    for step, checkpoint in reversed(checkpoints):
         try:
             counters = read_json(checkpoint / STATE)["counters"]
             yield {"step": step, "samples": float(counters["samples"]), "tokens": float(counters["tokens"])}
@@ -74,12 +83,12 @@ def _saved(folder: RunFolder) -> Iterator[dict[str, Any]]:
         return
 
 
-def _share(last: dict[str, Any], budget: Budget, folder: RunFolder) -> float | None:
+def _share(last: dict[str, Any], budget: Budget, checkpoints: Checkpoints) -> float | None:
     """Part of the budget that is spent; None for epochs before the first checkpoint, which says how long one is."""
     name = {"steps": "step"}.get(budget.unit, budget.unit)
     if name != "epochs":
         return min(1.0, float(last.get(name, 0)) / budget.amount)
-    for _, checkpoint in reversed(folder.checkpoints()):
+    for _, checkpoint in reversed(checkpoints):
         try:
             totals = read_json(checkpoint / STATE)["totals"]
             per_epoch = float(totals["samples"]) / float(totals["epochs"])

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.core.errors import DataError, InputMissingError, UsageError
+from instar.checkpoint.protocol import damage
+from instar.core.errors import CheckpointError, DataError, InputMissingError, UsageError
 from instar.core.rundir import RunFolder
 from instar.data.cache import TokenCache, build_cache
 from instar.data.files import byte_lines
@@ -153,6 +154,9 @@ def _newest(folder: Path) -> Path:
     checkpoints = RunFolder(folder).checkpoints()
     if not checkpoints:
         raise InputMissingError(f"{folder}: has no checkpoint yet, and the tokenizer is in there")
+    reason = damage(checkpoints[-1][1])
+    if reason is not None:
+        raise CheckpointError(reason)
     return checkpoints[-1][1]
 
 

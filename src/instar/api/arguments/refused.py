@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transformers.debug_utils import DebugOption
-
+from instar.api.arguments.choices import DebugOption
 from instar.api.arguments.faults import Fault
 
 if TYPE_CHECKING:

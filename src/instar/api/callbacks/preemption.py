@@ -5,7 +5,7 @@ import signal
 import threading
 from typing import Any
 
-from transformers.trainer_callback import TrainerCallback
+from instar.api.callbacks.base import TrainerCallback
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformers.trainer_callback import EarlyStoppingCallback
+from instar.api.callbacks.early_stopping import EarlyStoppingCallback
 
 _log = logging.getLogger(__name__)
 

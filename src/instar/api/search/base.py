@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, Protocol
 
 import torch
-from transformers.trainer_utils import BestRun
+
+from instar.api.outputs import BestRun
 
 _log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from instar.core.checksum import with_checksum, without_checksum
 from instar.core.errors import DataError, InputMissingError
 from instar.data.tokenizer.codec import Codec, Encoded, Specials
 from instar.data.tokenizer.fast import FastCodec
@@ -22,7 +23,9 @@ Marks = tuple[tuple[int, ...], tuple[int, ...]]
 
 OWN_FILE = "instar_tokenizer.json"
 FAST_FILE = "tokenizer.json"
-_FORMAT = 1
+_FORMAT = 2
+_WITHOUT_CHECKSUM = 1
+"""Format of the files before they had a checksum."""
 
 
 class Tokenizer:
@@ -98,7 +101,7 @@ class Tokenizer:
             "specials": self.specials.named(),
             "fingerprint": self.fingerprint,
         }
-        _write_json(folder / OWN_FILE, own)
+        _write_json(folder / OWN_FILE, with_checksum(own))
         text = self._fast_text()
         if text is None:
             return
@@ -153,7 +156,9 @@ class Tokenizer:
             return foreign
         try:
             own = json.loads((folder / OWN_FILE).read_text(encoding="utf-8"))
-            if own["format"] != _FORMAT:
+            if own["format"] == _FORMAT:
+                own = without_checksum(own)
+            elif own["format"] != _WITHOUT_CHECKSUM or "sha256" in own:
                 raise DataError(f"{folder / OWN_FILE}: format {own['format']} is not read by this version of instar")
             loaded = cls(_codec(own, folder), Specials.of(own["specials"]), own["layout"])
         except DataError:
