@@ -74,7 +74,10 @@ def examples(*lines: str) -> Callable[[Verb], Verb]:
 
 
 def show(result: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a result on stdout: one JSON object (a number that is not finite is null), or a line for each value."""
+    """Print a result on stdout: one JSON object (a number that is not finite is null), or a line for each value.
+
+    The items of a list stand below each other.
+    """
     if as_json:
         finite = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -84,4 +87,7 @@ def show(result: Mapping[str, Any], *, as_json: bool) -> None:
         return
     width = max(map(len, result), default=0)
     for name, value in result.items():
-        typer.echo(f"{name:<{width}}  {f'{value:.6g}' if isinstance(value, float) else value}")
+        told = f"{value:.6g}" if isinstance(value, float) else str(value)
+        if isinstance(value, list):
+            told = f"\n{'':<{width}}  ".join(map(str, value)) or "none"
+        typer.echo(f"{name:<{width}}  {told}")

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,14 @@ GenomeFile = Annotated[
 ]
 
 
+def _show(result: dict[str, Any], *, as_json: bool) -> None:
+    """The result; for a reader what is to be noticed goes to stderr, as a line each."""
+    if not as_json:
+        for line in result.pop("notices"):
+            typer.echo(line, err=True)
+    show(result, as_json=as_json)
+
+
 def _export(
     run: Run,
     output: Annotated[Path, typer.Option(parser=folder, metavar="FOLDER", help="The tracks are written here.")],
@@ -39,7 +47,7 @@ def _export(
     """Write the masking values of a run as tracks."""
     from instar.run.tracks import export
 
-    show(export(run, output, form=form, what=what, shard=shard, genome=genome), as_json=as_json)
+    _show(export(run, output, form=form, what=what, shard=shard, genome=genome), as_json=as_json)
 
 
 def _import(
@@ -58,7 +66,7 @@ def _import(
     """Begin a run's masking values from a track."""
     from instar.run.tracks import import_values
 
-    show(import_values(run, given, shard=shard, genome=genome), as_json=as_json)
+    _show(import_values(run, given, shard=shard, genome=genome), as_json=as_json)
 
 
 def _summary(
@@ -106,7 +114,7 @@ def _view(
     from instar.run.tracks import Shown, view
 
     shown = Shown(region=region, annotation=annotation, aliases=aliases, genome=genome, output=output)
-    show(view(run, shown), as_json=as_json)
+    _show(view(run, shown), as_json=as_json)
 
 
 tracks = typer.Typer(no_args_is_help=True, help="Masking values as genome tracks: files, sums, a browser.")

@@ -72,6 +72,13 @@ class Stored:
             raise UsageError(f"p_true cannot be told from {few(measured)}; ask for value")
         return [found]
 
+    def units(self, what: What) -> Iterator[str]:
+        """What is to be said of stores whose values are shares of a number of nats."""
+        for name in self.stores_with(what) if what == "value" else ():
+            scale = self.stores[name].form.scale
+            if scale != 1:
+                yield f"{name}: values are shares of {scale:.4f} nats, so 0.5 means {scale / 2:.4f}"
+
     def track(self, name: str, what: What = "value") -> Track:
         """A store's values on the chromosomes of a genome; UsageError for a text, which has none."""
         track = empty_track(sizes_of(genome_of(self)))

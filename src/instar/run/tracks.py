@@ -98,7 +98,7 @@ def export(
             else:
                 replace_bytes(path, "".join(bedgraph_lines(stored.track(name, what))).encode())
             written.append(str(path))
-    return {"written": written, "notices": list(stored.notices)}
+    return {"written": written, "notices": [*stored.notices, *stored.units(what)]}
 
 
 def import_values(run: Path, given: Path, *, shard: int | None = None, genome: Path | None = None) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def summary(
     """
     stored = open_stored(folder, genome)
     found = features_of(annotation, sizes_of(genome_of(stored)), aliases)
-    for line in (*stored.notices, *found.notices(annotation)):
+    for line in (*stored.notices, *stored.units(what), *found.notices(annotation)):
         tell(line)
     rows = []
     for name in stored.stores_with(what):
@@ -201,7 +201,11 @@ def view(folder: Path, shown: Shown) -> dict[str, Any]:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, page)
-    notices = [*stored.notices, *(() if shown.annotation is None else found.notices(shown.annotation))]
+    notices = [
+        *stored.notices,
+        *stored.units("value"),
+        *(() if shown.annotation is None else found.notices(shown.annotation)),
+    ]
     return {"page": str(path), "region": str(place), "bytes": len(page), "notices": notices}
 
 
