@@ -103,6 +103,8 @@ def test_verbs_that_need_no_name_tell_the_file(place: Path, capsys: pytest.Captu
     code, out, _ = call(capsys, "check", place / "run.yaml", "--json")
     assert code == 0
     assert {Path(one["file"]).name for one in json.loads(out)["samples"]} <= set(SIZES)
+    code, out, _ = call(capsys, "check", place / "run.yaml")
+    assert re.search(r"sample \d+, .*(first|second)\.fa: chr1 \d+ to", out)
     facts = store_facts(place / "run")
     assert facts is not None
     assert [one.place for one in facts.bins] == ["chr1 (first.fa)"] * 150 + ["chr1 (second.fa)"] * 100

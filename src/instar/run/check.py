@@ -205,7 +205,8 @@ def _described(sample: dict[str, Any]) -> Iterator[str]:
     """Tokens in quotes, so that blanks and line ends are seen: a line each beside its target, or beside the label."""
     tokens, targets = [_quoted(token) for token in sample["input"]], sample["targets"]
     shown = "" if len(tokens) == sample["tokens"] else f", the first {len(tokens)} shown"
-    where = f", {sample['record']} {sample['start']:,} to {sample['end']:,}" if "record" in sample else ""
+    file = f"{sample['file']}: " if "file" in sample else ""
+    where = f", {file}{sample['record']} {sample['start']:,} to {sample['end']:,}" if "record" in sample else ""
     yield f"sample {sample['sample']}{where} ({sample['tokens']} tokens{shown})"
     if not isinstance(targets, dict):
         yield "  input   " + " ".join(tokens)

@@ -187,7 +187,10 @@ def view(folder: Path, shown: Shown) -> dict[str, Any]:
     names = _aliases(sizes, shown.aliases)
     place = parse_region(shown.region or next(iter(sizes)), sizes, names)
     if len(place) > MOST_BASES:
-        raise UsageError(f"region: {place} has {len(place):,} bases; a page shows {MOST_BASES:,} at most; name a part")
+        raise UsageError(
+            f"region: {place} has {len(place):,} bases; a page shows {MOST_BASES:,} at most; name a part, like "
+            f"--region {place.chromosome}:{place.start}-{place.start + 100_000}"
+        )
     found = Annotation([]) if shown.annotation is None else features_of(shown.annotation, sizes, shown.aliases)
     page = browser_page(
         title=f"{folder.name}: {place}",
