@@ -291,7 +291,7 @@ def test_callbacks_become_what_they_were_and_stay_the_same_objects(caplog):
 def test_what_is_no_exportable_state_is_refused():
     with pytest.raises(TypeError, match="must inherit `ExportableState`"):
         TrainerState(stateful_callbacks=[Recorder()])
-    with pytest.raises(NotImplementedError, match="method `state`"):
+    with pytest.raises(NotImplementedError, match="`state` function"):
         ExportableState().state()
 
 
@@ -347,6 +347,9 @@ def test_intervals_may_be_shares_of_the_run():
 
 
 def test_a_trial_leaves_its_name_and_values():
+    optuna = pytest.importorskip("optuna")
+    trial = optuna.trial.FixedTrial({"lr": 0.1})
+    trial.suggest_float("lr", 0.0, 1.0)
     trainer = SimpleNamespace(
         hp_name=lambda trial: f"trial-{trial.number}",
         _trial=SimpleNamespace(number=3),
@@ -354,6 +357,6 @@ def test_a_trial_leaves_its_name_and_values():
         is_world_process_zero=lambda: False,
     )
     state = TrainerState()
-    state.init_training_references(trainer, 10, 2, SimpleNamespace(params={"lr": 0.1}))
+    state.init_training_references(trainer, 10, 2, trial)
     assert (state.trial_name, state.trial_params) == ("trial-3", {"lr": 0.1})
     assert (state.max_steps, state.num_train_epochs, state.is_world_process_zero) == (10, 2, False)

@@ -8,7 +8,9 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from transformers import trainer_callback
 
+from instar.api import callbacks
 from instar.api.callbacks import (
     CallbackHandler,
     CheckpointManager,
@@ -168,9 +170,26 @@ def test_tensorboard_attaches_unchanged(tmp_path, monkeypatch):
     assert {"args/text_summary", "model_config/text_summary"} <= set(events.Tags()["tensors"])
 
 
-def test_callbacks_cost_no_import_of_transformers():
+def test_callbacks_and_states_are_those_of_transformers():
+    """So that `isinstance` holds in users' code and in callbacks of others."""
+    for name in (
+        "TrainerCallback",
+        "TrainerState",
+        "TrainerControl",
+        "ExportableState",
+        "CallbackHandler",
+        "DefaultFlowCallback",
+        "ProgressCallback",
+        "PrinterCallback",
+        "EarlyStoppingCallback",
+    ):
+        assert issubclass(getattr(callbacks, name), getattr(trainer_callback, name)), name
+    assert issubclass(JITCheckpointCallback, trainer_callback.TrainerCallback)
+
+
+def test_the_name_of_the_package_costs_no_import_of_transformers():
     program = (
-        "import sys, instar.api.callbacks; print([m for m in ('torch', 'transformers', 'tqdm') if m in sys.modules])"
+        "import sys, instar, instar.api; print([m for m in ('torch', 'transformers', 'tqdm') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

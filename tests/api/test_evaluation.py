@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from transformers.trainer_utils import EvalPrediction, denumpify_detensorize, get_last_checkpoint
 
 from instar.api.containers import Pile, stack_rows
-from instar.api.outputs import EvalPrediction, denumpify_detensorize, get_last_checkpoint
 from instar.api.targets import count_targets
 from tests.api.evaluation_parts import Line, LineData, WordData, Words, pad
 

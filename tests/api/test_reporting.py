@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers.trainer_utils import speed_metrics
 
 from instar.api.memory import TrainerMemoryTracker
-from instar.api.outputs import speed_metrics
 from instar.api.reporting import metrics_format
 from tests.api.evaluation_parts import Line, LineData
 

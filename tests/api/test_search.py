@@ -12,8 +12,8 @@ from typing import Any
 
 import optuna
 import pytest
+from transformers.trainer_utils import BestRun, HPSearchBackend
 
-from instar.api.outputs import BestRun, HPSearchBackend
 from instar.api.search import BACKENDS, find_backend
 from instar.api.search.base import SearchMetrics, set_arguments
 from instar.api.search.journal import Journal

@@ -1,6 +1,7 @@
 """A model's life across tasks: what of a checkpoint goes on in a run of another task, or in a new phase of the same."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -318,3 +319,17 @@ def test_a_newer_format_is_refused(workshop: Workshop, trained: Trained, tmp_pat
     (newer / "MANIFEST.json").write_text(json.dumps(manifest | {"version": 2}, sort_keys=True, indent=1) + "\n")
     with pytest.raises(CheckpointError, match="format version 2; this instar reads version 1"):
         begun(workshop, "classify", *from_(newer))
+
+
+def test_a_rotary_model_is_taken_to_longer_documents_than_it_was_trained_on(workshop: Workshop) -> None:
+    rotary = "model={config: modernbert, num_layers: 2, hidden_size: 32, num_heads: 2, max_length: 12}"
+    short = ["train.budget=2 steps", "train.eval_every=null", "data.max_length=12"]
+    first = workshop.train("mlm", [rotary, *short], name="short")["checkpoint"]
+    with pytest.raises(ConfigError, match=r"data\.max_length: .* 12, .*model\.max_length: 30"):
+        begun(workshop, "mlm", *from_(first), "data.max_length=30")
+    longer = [*from_(first, "max_length: 30"), "data.max_length=30"]
+    second = workshop.train("mlm", [*longer, "train.budget=2 steps"], name="long")
+    assert math.isfinite(second["eval_loss"])
+    assert math.isfinite(evaluate(Path(second["checkpoint"]), split="eval")["loss"])
+    resumed = workshop.train("mlm", [*longer, "train.budget=3 steps"], name="long")
+    assert math.isfinite(resumed["eval_loss"]), "goes on from its own checkpoint"

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from torch.utils.data import DataLoader
+    from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
     from instar.api.arguments import TrainingArguments
     from instar.api.callbacks import CallbackHandler, TrainerCallback, TrainerControl, TrainerState
-    from instar.api.outputs import EvalLoopOutput, PredictionOutput, TrainOutput
     from instar.trainer.average import WeightAverage
     from instar.trainer.runtime import Runtime
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.trainer_utils import enable_full_determinism, has_length, set_seed
 
 from instar.api import traits
 from instar.api.arguments import TrainingArguments, from_transformers, parallel_of
@@ -23,7 +24,6 @@ from instar.api.callbacks import (
     progress_callback,
 )
 from instar.api.memory import TrainerMemoryTracker
-from instar.api.outputs import enable_full_determinism, has_length, set_seed
 from instar.api.smoothing import LabelSmoother
 from instar.trainer.runtime import Precision, Runtime
 
@@ -163,8 +163,9 @@ class Construction(TrainerParts):
                 "argument, which is True with the last batch, when it is to return the metrics."
             )
         if args.eval_strategy not in (None, "no") and self.eval_dataset is None:
+            strategy = getattr(args.eval_strategy, "value", args.eval_strategy)
             raise ValueError(
-                f"You have set `args.eval_strategy` to {args.eval_strategy} but you didn't pass an `eval_dataset` to "
+                f"You have set `args.eval_strategy` to {strategy} but you didn't pass an `eval_dataset` to "
                 "`Trainer`. Either set `args.eval_strategy` to `no` or pass an `eval_dataset`."
             )
         if (args.save_strategy == "best" or args.load_best_model_at_end) and args.metric_for_best_model is None:
@@ -221,7 +222,7 @@ class Construction(TrainerParts):
         self.state = TrainerState(
             is_local_process_zero=self.is_local_process_zero(),
             is_world_process_zero=self.is_world_process_zero(),
-            stateful_callbacks=self._exportable(),  # type: ignore[arg-type]
+            stateful_callbacks=self._exportable(),
         )
         self.is_in_train = False
         self.hp_name = None

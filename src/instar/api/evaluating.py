@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, denumpify_detensorize, speed_metrics
 
 from instar.api import traits
 from instar.api.averaging import Average, averaged_over, labels_of
@@ -19,14 +20,8 @@ from instar.api.base import TrainerParts
 from instar.api.containers import detach
 from instar.api.evaluation_pass import EvaluationPass
 from instar.api.learning import Learning
-from instar.api.outputs import (
-    EvalLoopOutput,
-    PredictionOutput,
-    denumpify_detensorize,
-    speed_metrics,
-    takes_argument,
-)
 from instar.api.pieces import is_out_of_memory, num_rows
+from instar.api.signatures import takes_argument
 from instar.api.targets import count_targets
 from instar.model.memory import own_memory
 from instar.optim.modes import eval_mode, judged_weights

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers.trainer_utils import EvalPrediction, has_length
 
 from instar.api.averaging import Average
 from instar.api.base import TrainerParts
 from instar.api.containers import Pile, find_batch_size
 from instar.api.gathering import Share, gather_rows, interleave, keep_rows
-from instar.api.outputs import EvalPrediction, has_length
 from instar.api.targets import MeanLoss, count_targets, mean_loss, row_losses
 
 
@@ -32,7 +32,7 @@ class EvaluationPass:
         args = trainer.args
         self._is_by_batch = bool(args.batch_eval_metrics)
         self._keeps = keeps_outputs or not self._is_by_batch
-        dataset = getattr(dataloader, "dataset", None)
+        dataset: Any = getattr(dataloader, "dataset", None)
         self._expected = len(dataset) if has_length(dataset) else None
         self._share = Share(trainer.runtime, dataloader)
         self._piles = {name: self._pile() for name in ("predictions", "labels", "inputs")}

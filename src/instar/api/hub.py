@@ -6,9 +6,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from transformers.trainer_utils import HubStrategy, SaveStrategy
+
 from instar.api import model_card
 from instar.api.base import TrainerParts
-from instar.api.outputs import HubStrategy, SaveStrategy
 from instar.api.publishing import (
     NOT_PUBLISHED,
     TRAINING_STATE,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from instar.api import traits
 from instar.api.averaging import with_a_target
-from instar.api.outputs import takes_argument, takes_positional
+from instar.api.signatures import takes_argument, takes_positional
 from instar.api.structure import Structure
 from instar.api.weighing import Weighing, depends_on, loss_of
 

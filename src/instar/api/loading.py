@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sampler, SequentialSampler
+from transformers.trainer_utils import has_length
 
 from instar.api import traits
 from instar.api.base import TrainerParts
 from instar.api.batches import RankShare, TokenBatches
 from instar.api.columns import KeepColumns, KeepTensors, is_no_tensor
 from instar.api.loader import NumberedLoader
-from instar.api.outputs import has_length, takes_positional
+from instar.api.signatures import takes_positional
 
 _log = logging.getLogger(__name__)
 _BY_LENGTH = ("group_by_length", "batch_rebalance")
@@ -43,7 +44,7 @@ class Loading(TrainerParts):
         key = eval_dataset if isinstance(eval_dataset, str) else "eval"
         kept = self.__dict__.setdefault("_eval_dataloaders", {})
         if self.args.dataloader_persistent_workers and key in kept:
-            return kept[key]  # type: ignore[no-any-return]
+            return kept[key]
         if isinstance(eval_dataset, str):
             eval_dataset = self._named_set(eval_dataset)
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
@@ -151,9 +152,9 @@ class Loading(TrainerParts):
         args, lengths = self.args, self._lengths(dataset)
         if strategy == "group_by_length":
             at_once = self._train_batch_size * args.gradient_accumulation_steps
-            return LengthGroupedSampler(at_once, dataset=dataset, lengths=lengths)  # type: ignore[no-any-return]
+            return LengthGroupedSampler(at_once, dataset=dataset, lengths=lengths)
         ranks = self.runtime.data_size
-        return BatchRebalanceSampler(  # type: ignore[no-any-return]
+        return BatchRebalanceSampler(
             lengths=lengths,
             effective_batch_size=self._train_batch_size * args.gradient_accumulation_steps * ranks,
             dp_size=ranks,

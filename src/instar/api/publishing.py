@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instar.api.outputs import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
 from instar.core.temporary import remove
 
 _log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.trainer_utils import speed_metrics
 
 from instar.api.base import TrainerParts
 from instar.api.memory import TrainerMemoryTracker
-from instar.api.outputs import speed_metrics
 from instar.checkpoint.disk import replace_bytes
 from instar.trainer.parallel import group
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -166,7 +166,7 @@ class Saving(Resuming):
     def _state_to_save(self) -> TrainerState:
         things = [*self.callback_handler.callbacks, self.control]
         self.state.stateful_callbacks = exported_states(thing for thing in things if is_exportable(thing))
-        return replace(self.state, log_history=list(self.state.log_history))
+        return replace(cast(Any, self.state), log_history=list(self.state.log_history))
 
     def _training_values(self) -> dict[str, Any]:
         """What a resumed run needs beside the weights, by file."""
@@ -335,11 +335,11 @@ def _write_rest(folder: Path, random: Mapping[str, bytes], loop: Mapping[str, An
 
 
 def _trial_id(backend: Any, trial: Any) -> Any:
-    if str(backend) == "ray":
+    if backend == "ray":
         from ray import tune
 
         return tune.get_context().get_trial_id()
-    if str(backend) == "wandb":
+    if backend == "wandb":
         import wandb
 
         return wandb.run.id

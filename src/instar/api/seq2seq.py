@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.trainer_utils import PredictionOutput
 
-from instar.api.outputs import PredictionOutput
 from instar.api.trainer import Trainer
 
 # B: rows of a batch, L: their length in tokens

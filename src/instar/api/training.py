@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.trainer_utils import TrainOutput, enable_full_determinism, has_length, set_seed, speed_metrics
 
 from instar.api import preparing, traits
 from instar.api.arguments import TrainingArguments
@@ -18,7 +19,6 @@ from instar.api.fast_path import FastPath
 from instar.api.flow import Flow
 from instar.api.learning import Learning
 from instar.api.optimizing import Optimizing
-from instar.api.outputs import TrainOutput, enable_full_determinism, has_length, set_seed, speed_metrics
 from instar.api.steps import FaceState, MicroBatchSteps, Plan, SmallerBatchesError
 from instar.api.structure import Structure
 from instar.model.specialize import Changes
@@ -165,7 +165,7 @@ class Training(Counting):
     def _init_training_state(self, plan: Plan, max_steps: int, checkpoint: str | None, trial: Any) -> Plan:
         """A new state, or that of the checkpoint; returns the plan from there on."""
         args = self.args
-        self.state = TrainerState(stateful_callbacks=self._exportable())  # type: ignore[arg-type]
+        self.state = TrainerState(stateful_callbacks=self._exportable())
         self.state.is_hyper_param_search = trial is not None
         self.state.train_batch_size = self._train_batch_size
         self.state.compute_steps(args, max_steps)

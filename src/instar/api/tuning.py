@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers.trainer_utils import BestRun, HPSearchBackend, default_compute_objective
+
 from instar.api.base import TrainerParts
-from instar.api.outputs import BestRun, HPSearchBackend, default_compute_objective
 from instar.api.search.base import SearchBackend, SearchMetrics, set_arguments
 from instar.checkpoint.protocol import publish
 
@@ -64,7 +65,7 @@ class Tuning(TrainerParts):
         if values is not None:
             for field in set(vars(self.args)) - set(values):
                 delattr(self.args, field)
-            vars(self.args).update({field: copy.copy(value) for field, value in values.items()})
+            self.args.__dict__.update({field: copy.copy(value) for field, value in values.items()})
 
     def _hp_search_setup(self, trial: Any) -> None:
         """Put a trial's hyperparameters into the arguments, which are those from before the search otherwise."""

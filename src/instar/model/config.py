@@ -15,6 +15,8 @@ class FromFolder(Config):
     """Folder to load; of a checkpoint that keeps a moving average of its weights, the average."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Rate of every dropout of the model; default: as saved."""
+    max_length: int | None = Field(default=None, ge=1, le=1 << 22, exclude_if=lambda value: value is None)
+    """Longest document in tokens, specials included, where positions are not learned (rotary); default: as saved."""
     resize_embeddings: Literal["by_token"] | None = None
     """Take another tokenizer than the folder's: rows are kept by token string, the others begin anew; null: refuse."""
     with_optimizer: bool = False

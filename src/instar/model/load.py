@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from instar.core.errors import DataError, InputMissingError
+from instar.core.errors import ConfigError, DataError, InputMissingError
 from instar.core.model_folder import must_be_model_folder
 from instar.core.seeds import derive
 from instar.model.architecture import Vocabulary, set_dropout
 from instar.model.classes import model_class
 from instar.model.config import FromFolder
 from instar.model.initialise import initialise
+from instar.model.longer import set_max_length
 from instar.model.memory import own_memory
 from instar.model.network import LoadReport, Shape
 from instar.model.quiet import quiet
@@ -64,6 +65,8 @@ def load_model(
     kind = model_class(hf_config, head)
     try:
         _must_be_of_its_size(kind, hf_config, folder)
+        if config.max_length is not None:
+            set_max_length(kind, hf_config, config.max_length)
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "init"))
             model, info = kind.from_pretrained(
@@ -75,7 +78,7 @@ def load_model(
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except DataError:
+    except (ConfigError, DataError):
         raise
     except Exception as error:  # noqa: BLE001  safetensors, JSON and Transformers each raise their own kinds
         reason = " ".join(str(error).split())[:300]

@@ -74,7 +74,10 @@ def make_network(
     longest = config.data.max_length
     if network.max_length is not None and longest is not None and longest > network.max_length:
         raise ConfigError(
-            [f"data.max_length: wanted at most {network.max_length}, the positions this model has; got {longest}"]
+            [
+                f"data.max_length: wanted at most {network.max_length}, the positions this model has; got {longest}; "
+                f"a model with rotary positions takes more with model.max_length: {longest}"
+            ]
         )
     if config.train.checkpoint_activations:
         network.checkpoint_activations()

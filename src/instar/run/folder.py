@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,15 @@ def _differing(run_file: Path, config: RunConfig) -> str:
 
 def _bound(config: RunConfig) -> dict[str, Any]:
     """Dotted key -> value of everything that the curve depends on."""
+    return flat(config, without=FREE)
+
+
+def flat(config: RunConfig, without: Collection[str] = ()) -> dict[str, Any]:
+    """Dotted key -> value of a run, but for some keys."""
     found: dict[str, Any] = {}
 
     def walk(value: Any, key: str) -> None:
-        if key in FREE:
+        if key in without:
             return
         if isinstance(value, dict):
             for name, part in value.items():

@@ -1,11 +1,9 @@
 """Puts a run together, as it was at a checkpoint or at its beginning."""
 
 import math
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -21,6 +19,7 @@ from instar.data.source import Mixture
 from instar.data.stream import SampleSet, Stream
 from instar.inference.evaluate import Evaluator
 from instar.inference.preview import Preview
+from instar.model import Network
 from instar.model.config import FromFolder
 from instar.model.speed import use_fast_cpu
 from instar.objective import Figure, Objective
@@ -32,9 +31,12 @@ from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
 from instar.run.folder import run_hash
 from instar.run.masking import Learning, learning
+from instar.run.ranks import agree_on_input, versions
 from instar.run.rows import record_of
 from instar.run.summary import summary
+from instar.task import TaskLike
 from instar.trainer import Callback, Callbacks, PackedSteps, Runtime, StepLimits, TrainState, fit
+from instar.trainer.agreement import of_main, together
 from instar.trainer.callbacks.checkpoint import Checkpoint
 from instar.trainer.callbacks.control import Control
 from instar.trainer.callbacks.early_stop import EarlyStop
@@ -86,12 +88,17 @@ def prepare(
 ) -> Run:
     """Everything the run needs; taken back from the checkpoint `start` if there is one."""
     set_up_cpu(config, runtime)
-    corpus = build_corpus(config, console.print, start)
-    task = config.task.build(corpus.tokenizer)
     tell = partial(console.print, soft_wrap=True)
-    network = make_network(config, corpus.tokenizer, corpus.labels, task, start, tell=tell)
-    train_used_rows_only(config, corpus, network, task)
-    splits = cut_corpus(config, corpus, network)
+
+    def read() -> tuple[Corpus, TaskLike, Network, Splits]:
+        corpus = build_corpus(config, console.print, start)
+        task = config.task.build(corpus.tokenizer)
+        network = make_network(config, corpus.tokenizer, corpus.labels, task, start, tell=tell)
+        train_used_rows_only(config, corpus, network, task)
+        return corpus, task, network, cut_corpus(config, corpus, network)
+
+    corpus, task, network, splits = together(runtime, read)
+    agree_on_input(config, corpus, network, runtime)
     state = make_state(config, splits, network, task, runtime)
     go_on_from_past(config, state, start, tell)
     known = summary(corpus, splits, allow_unknown=config.data.allow_unknown_tokens)
@@ -226,13 +233,12 @@ class Parts:
         """What a checkpoint of this run holds."""
         model = self.config.model
         parent = Path(model.path) if isinstance(model, FromFolder) else None
-        packages = ("instar", "torch", "transformers", "tokenizers", "numpy")
         identity = Identity(
             run_hash=run_hash(self.config),
             data_fingerprint=self.corpus.train.fingerprint,
             tokenizer_fingerprint=self.corpus.tokenizer.fingerprint,
             parent=parent if parent is not None and parent.is_dir() else None,
-            versions={"python": platform.python_version()} | {name: version(name) for name in packages},
+            versions=versions(),
         )
         return Snapshot(
             state=self.state,
@@ -263,7 +269,7 @@ class Parts:
         )
         size = self.config.train.micro_tokens or EVALUATION_TOKENS
         batches = evaluation.batches(size, rank=runtime.data_rank, shares=runtime.data_size)
-        return {"split": "eval", **evaluator.scores(batches), **self.baseline}
+        return of_main(runtime, {"split": "eval", **evaluator.scores(batches), **self.baseline})
 
     def _preview(self) -> Callable[[], Any]:
         preview = Preview(

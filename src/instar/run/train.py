@@ -25,7 +25,9 @@ from instar.core.rundir import RunFolder
 from instar.run.config import RunConfig
 from instar.run.folder import must_be_free, must_go_on_from, run_folder, write_run_file
 from instar.run.prepare import Run, prepare
+from instar.run.ranks import agree_on_checkpoint, agree_on_run
 from instar.trainer import Callback, Runtime
+from instar.trainer.agreement import together
 from instar.trainer.callbacks.signals import INTERRUPTED, PREEMPTED
 from instar.trainer.parallel.processes import Processes
 
@@ -53,7 +55,7 @@ def train(
         raise
     except BaseException as error:
         code = getattr(named(error) or error, "exit_code", InstarError.exit_code)
-        is_first = runtime.is_first_to_fail()
+        is_first, code = runtime.failed(code)
         runtime.leave(code, together=False)
         if not is_first:
             raise SystemExit(code) from None  # another rank tells
@@ -69,24 +71,29 @@ def _begun(run_file: Path, overrides: Sequence[str]) -> tuple[Loaded[RunConfig],
         train = loaded.value.train
         return loaded, Runtime.start(train.device, train.precision, train.parallel)
     except InstarError as error:
-        if Processes.before().is_first_to_fail():
+        is_first, code = Processes.before().failed(error.exit_code)
+        if is_first:
             raise
-        raise SystemExit(error.exit_code) from None
+        raise SystemExit(code) from None
 
 
 def _trained(
     loaded: Loaded[RunConfig], folder: RunFolder, runtime: Runtime, *, resume: str, extra: Sequence[Callback]
 ) -> Run:
-    """The run at its end. Nothing is written to its folder before all of its input was read and found good."""
+    """The run at its end. Nothing is written to its folder before all of its input was read and found good.
+
+    Ranks compare their input before they exchange anything of which one could have more than another.
+    """
     console = Console(stderr=True, quiet=not runtime.is_main, highlight=False, soft_wrap=True)
 
-    def prepared() -> Run:
+    def prepared() -> tuple[Run, Path | None]:
         start = _start(folder, resume, runtime, console)
         if start is not None:
             must_go_on_from(start, loaded.value)
-        return prepare(loaded.value, folder, runtime, start, console=console, extra=extra)
+        return prepare(loaded.value, folder, runtime, start, console=console, extra=extra), start
 
-    run = None if runtime.any(folder.path.exists()) else prepared()
+    agree_on_run(loaded.value, resume, runtime)
+    made = None if runtime.any(folder.path.exists()) else prepared()
     held: AbstractContextManager[None] = (
         RunLock.acquire(folder, tell=console.print) if runtime.is_main else nullcontext()
     )
@@ -95,20 +102,35 @@ def _trained(
             must_be_free(folder, loaded)
             protocol.clean(folder)
         runtime.barrier()
-        if run is None or folder.checkpoints():
-            run = prepared()
+        if made is None or runtime.any(bool(folder.checkpoints())):
+            made = prepared()
+        run, start = made
         if runtime.is_main:
+            _set_aside_after(start, folder, console)
             write_run_file(folder, loaded)
+        runtime.barrier()
         run.fit()
     return run
 
 
 def _start(folder: RunFolder, resume: str, runtime: Runtime, console: Console) -> Path | None:
-    """The checkpoint to go on from; every rank finds the same, for the main one has cleared the damaged."""
+    """The checkpoint to go on from: the main process chooses it, and every rank has to have the same one."""
+    chosen = together(runtime, lambda: _chosen(folder, resume, console) if runtime.is_main else None)
+    name = runtime.from_main(b"" if chosen is None else chosen.name.encode()).decode()
+    start = chosen if runtime.is_main or not name else _own(folder, resume, name)
+    agree_on_checkpoint(start, runtime, is_verified=runtime.is_main)
+    return start
+
+
+def _own(folder: RunFolder, resume: str, name: str) -> Path:
+    """Where this rank has the checkpoint that the main process chose, whether or not its folder lists it."""
+    return folder.path / name if resume == "auto" else Path(resume)
+
+
+def _chosen(folder: RunFolder, resume: str, console: Console) -> Path | None:
+    """The checkpoint to go on from, whole; None: the run begins."""
     if resume == "auto":
-        found = protocol.newest(folder, warn=console.print) if runtime.is_main else None
-        runtime.barrier()
-        return found if runtime.is_main else protocol.newest(folder, quarantine=False)
+        return protocol.newest(folder, warn=console.print)
     if resume == "never":
         if folder.checkpoints():
             raise UsageError(
@@ -122,12 +144,16 @@ def _start(folder: RunFolder, resume: str, runtime: Runtime, console: Console) -
     if not any((path / name).is_file() for name in (STATE, manifest.NAME)):
         raise no_checkpoint(path)
     protocol.verify(path)
-    if path.parent.resolve() == folder.path.resolve() and runtime.is_main:
-        step = next(number for number, place in folder.checkpoints() if place.name == path.name)
-        for left in protocol.set_aside_after(folder, step):
-            console.print(f"{left}: lies after {path.name}; moved to quarantine")
-    runtime.barrier()
     return path
+
+
+def _set_aside_after(start: Path | None, folder: RunFolder, console: Console) -> None:
+    """A run that goes on from a checkpoint of its own leaves later ones behind."""
+    if start is None or start.parent.resolve() != folder.path.resolve():
+        return
+    step = next((number for number, path in folder.checkpoints() if path.name == start.name), None)
+    for left in [] if step is None else protocol.set_aside_after(folder, step):
+        console.print(f"{left}: lies after {start.name}; moved to quarantine")
 
 
 _SUMMED_UP = (

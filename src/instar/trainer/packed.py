@@ -8,6 +8,7 @@ from torch import Tensor
 from instar.data import Batch
 from instar.data.prefetch import Prefetch
 from instar.data.stream import Stream
+from instar.trainer.agreement import agree_on_step
 from instar.trainer.runtime import Runtime
 from instar.trainer.state import StepResult, StepUpdate, TrainState
 
@@ -36,7 +37,9 @@ class PackedSteps:
 
     def _prepared(self, state: TrainState, batches: Iterator[Batch]) -> Iterator[Batch]:
         while not state.is_done():
-            yield state.task.prepare(next(batches), state.moment())
+            batch = state.task.prepare(next(batches), state.moment())
+            agree_on_step(self.runtime, state.step, batch)
+            yield batch
 
     def pieces(self, batch: Batch) -> Sequence[Batch]:
         """This rank's share, cut to `micro_tokens`."""

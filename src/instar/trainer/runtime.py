@@ -5,7 +5,7 @@ each process is a rank of one run; without them the run is one process.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from instar.core.errors import UsageError
 from instar.data import Batch
 from instar.objective import Objective
-from instar.trainer.parallel import parts
+from instar.trainer.parallel import group, parts
 from instar.trainer.parallel.config import Auto, Ddp, Fsdp
 from instar.trainer.parallel.layout import Layout
 from instar.trainer.parallel.pieces import in_step, pieces_of, spare_piece
@@ -242,14 +242,26 @@ class Runtime:
 
         return gather_rows(rows, self.data_size, self.layout.data_group, self.device)
 
+    def exchange(self, message: bytes) -> list[bytes]:
+        """The messages of all ranks, uneven as they may be, in their order. All must call it."""
+        return group.exchange(message) if self.world_size > 1 else [message]
+
+    def exchange_numbers(self, numbers: Sequence[int]) -> list[list[int]]:
+        """The numbers of all ranks, in their order, without waiting for a device; each must give as many."""
+        return group.exchange_numbers(numbers) if self.world_size > 1 else [list(numbers)]
+
+    def from_main(self, message: bytes) -> bytes:
+        """The main process's message, on every rank; those of the others are not read. All must call it."""
+        return group.from_main(message) if self.world_size > 1 else message
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world_size > 1:
             distributed.barrier()
 
-    def is_first_to_fail(self) -> bool:
-        """True on the one rank that tells the user why the run ends."""
-        return self.processes.is_first_to_fail()
+    def failed(self, code: int) -> tuple[bool, int]:
+        """(True on the one rank that tells the user why the run ends, the exit code of that rank)."""
+        return self.processes.failed(code)
 
     def leave(self, code: int, *, together: bool = True) -> None:
         """Make this process end with `code`, without the abort that gloo's tear-down can raise; one process returns.

@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers.trainer_utils import IntervalStrategy
 
 from instar.api.checkpoints.plain import as_plain, read_values, write_values
-from instar.api.outputs import IntervalStrategy
 from instar.core.errors import CheckpointError
 from tests.api.saving_parts import make
 

@@ -1,16 +1,10 @@
 """`TrainingArguments`, in small themes joined into one flat class; old spellings; checks; JSON."""
 
+from transformers.debug_utils import DebugOption
+from transformers.trainer_utils import FSDPOption, HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
+from transformers.training_args import OptimizerNames, ParallelMode
+
 from instar.api.arguments.accelerator import AcceleratorConfig
-from instar.api.arguments.choices import (
-    DebugOption,
-    FSDPOption,
-    HubStrategy,
-    IntervalStrategy,
-    OptimizerNames,
-    ParallelMode,
-    SaveStrategy,
-    SchedulerType,
-)
 from instar.api.arguments.faults import ArgumentError
 from instar.api.arguments.flat import TrainingArguments
 from instar.api.arguments.parallelism import parallel_of

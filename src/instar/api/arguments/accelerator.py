@@ -9,23 +9,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from transformers import trainer_pt_utils
+
 from instar.api.arguments.faults import guess
-from instar.api.arguments.option import option
 
 _ACCUMULATION = ("num_steps", "adjust_scheduler", "sync_with_dataloader", "sync_each_batch")
 
 
 @dataclass
-class AcceleratorConfig:
-    """How batches are spread over processes; the fields are those of Transformers' class of this name."""
-
-    split_batches: bool = option(False, "the batch size is that of all processes together")
-    dispatch_batches: bool | None = option(None, "the main process reads all batches and sends them out")
-    even_batches: bool = option(True, "every process has as many batches; repeats no sample where it can")
-    use_seedable_sampler: bool = option(True, "draw the order from the seed and the epoch alone")
-    non_blocking: bool = option(False, "copy batches to the device while it computes")
-    gradient_accumulation_kwargs: dict[str, Any] | None = option(None, "num_steps, sync_each_batch")
-    use_configured_state: bool = option(False, "use the Accelerator that the script has made")
+class AcceleratorConfig(trainer_pt_utils.AcceleratorConfig):
+    """How batches are spread over processes: the class of Transformers, with its values checked."""
 
     @classmethod
     def read(cls, given: Any) -> "AcceleratorConfig":
@@ -96,14 +89,6 @@ class AcceleratorConfig:
                 **{**(self.gradient_accumulation_kwargs or {}), "num_steps": 1}
             ),
         }
-
-    def to_dict(self) -> dict[str, Any]:
-        """A copy of the values."""
-        return copy.deepcopy(self.__dict__)
-
-    def pop(self, key: str, default: Any = None) -> Any:
-        """Take a value out, as from a dict."""
-        return self.__dict__.pop(key, default)
 
 
 def _has_state() -> bool:

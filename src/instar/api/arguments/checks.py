@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from instar.api.arguments.choices import IntervalStrategy, SaveStrategy, SchedulerType
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
+
 from instar.api.arguments.faults import Fault, wanted
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ def _best_model(arguments: "TrainingArguments") -> Iterator[Fault]:
     if arguments.eval_strategy != arguments.save_strategy:
         yield Fault(
             "load_best_model_at_end",
-            f"wanted eval_strategy and save_strategy alike; got {str(arguments.eval_strategy)!r} and "
-            f"{str(arguments.save_strategy)!r}{remedy}",
+            f"wanted eval_strategy and save_strategy alike; got {arguments.eval_strategy.value!r} and "
+            f"{arguments.save_strategy.value!r}{remedy}",
         )
     elif arguments.eval_strategy == IntervalStrategy.STEPS and arguments.eval_steps:
         yield from _best_steps(arguments.save_steps, arguments.eval_steps, remedy)
@@ -142,7 +143,7 @@ def _evaluation(arguments: "TrainingArguments") -> Iterator[Fault]:
     needs = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
     if arguments.lr_scheduler_type in needs and arguments.eval_strategy == IntervalStrategy.NO:
         yield Fault(
-            "lr_scheduler_type", f"{arguments.lr_scheduler_type} follows the evaluation metric; set eval_strategy"
+            "lr_scheduler_type", f"{arguments.lr_scheduler_type.value} follows the evaluation metric; set eval_strategy"
         )
 
 

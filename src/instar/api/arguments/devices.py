@@ -2,26 +2,16 @@
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Iterator
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from instar.api.arguments.choices import ParallelMode
+from transformers.training_args import ParallelMode
 
 if TYPE_CHECKING:
     import torch
 
-_LEVELS = {
-    "detail": logging.DEBUG,
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-    "critical": logging.CRITICAL,
-}
 _log = logging.getLogger(__name__)
 
 
@@ -30,36 +20,13 @@ class Devices:
 
     if TYPE_CHECKING:
         use_cpu: bool
-        ddp_backend: str | None
-        ddp_timeout: int
-        per_device_train_batch_size: int
-        per_device_eval_batch_size: int
-        log_level: str
-        log_level_replica: str
-        log_on_each_node: bool
-        save_on_each_node: bool
-        warmup_steps: float
+        n_gpu: int
 
     _n_gpu: int
 
     @property
-    def train_batch_size(self) -> int:
-        """Samples in a micro-batch of this process."""
-        return self.per_device_train_batch_size * max(1, self.n_gpu)
-
-    @property
-    def eval_batch_size(self) -> int:
-        """Samples in an evaluation batch of this process."""
-        return self.per_device_eval_batch_size * max(1, self.n_gpu)
-
-    @property
-    def ddp_timeout_delta(self) -> timedelta:
-        """How long a process waits for the others."""
-        return timedelta(seconds=self.ddp_timeout)
-
-    @property
     def device(self) -> "torch.device":
-        """The device of this process."""
+        """The device of this process; asked for in each step, so without Transformers' check of what is installed."""
         return self._setup_devices
 
     @cached_property
@@ -96,13 +63,6 @@ class Devices:
         return torch.device(found.type if found.type == "mps" else f"{found.type}:{os.environ.get('LOCAL_RANK', '0')}")
 
     @property
-    def n_gpu(self) -> int:
-        """GPUs of this process: one, or none."""
-        if not hasattr(self, "_n_gpu"):
-            _ = self._setup_devices
-        return self._n_gpu
-
-    @property
     def parallel_mode(self) -> ParallelMode:
         """Over what the run is spread."""
         if self.world_size > 1:
@@ -127,31 +87,6 @@ class Devices:
     def local_process_index(self) -> int:
         """This process's number among those of its machine."""
         return int(os.environ.get("LOCAL_RANK", "0"))
-
-    @property
-    def should_log(self) -> bool:
-        """Whether this process logs."""
-        return (self.local_process_index if self.log_on_each_node else self.process_index) == 0
-
-    @property
-    def should_save(self) -> bool:
-        """Whether this process writes files."""
-        return (self.local_process_index if self.save_on_each_node else self.process_index) == 0
-
-    @property
-    def place_model_on_device(self) -> bool | None:
-        """For subclasses that move the model themselves; None leaves it to the trainer."""
-        return None
-
-    def get_process_log_level(self) -> int:
-        """The log level of this process, as a number of the logging module."""
-        level = self.log_level if self.should_log else self.log_level_replica
-        return _LEVELS.get(level, logging.getLogger("transformers").getEffectiveLevel())
-
-    def get_warmup_steps(self, num_training_steps: int) -> int:
-        """Steps of warm-up in a run of that many."""
-        warmup = self.warmup_steps
-        return int(warmup) if warmup >= 1 else math.ceil(num_training_steps * warmup)
 
     @contextlib.contextmanager
     def main_process_first(self, local: bool = True, desc: str = "work") -> Iterator[None]:

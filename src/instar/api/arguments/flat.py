@@ -1,70 +1,31 @@
-"""`TrainingArguments`: the themes joined into one flat dataclass, completed and checked when it is made."""
+"""`TrainingArguments`: those of Transformers and our own, completed and checked when they are made."""
 
 import logging
 import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
+
+from transformers import training_args
+from transformers.debug_utils import DebugOption
+from transformers.trainer_utils import IntervalStrategy, SchedulerType
 
 from instar.api.arguments import checks, kinds, parallelism, refused
 from instar.api.arguments.accelerator import AcceleratorConfig
-from instar.api.arguments.choices import DebugOption, IntervalStrategy, SchedulerType
 from instar.api.arguments.devices import Devices
-from instar.api.arguments.distributed import DistributedArguments, ShardingArguments
-from instar.api.arguments.duration import DurationArguments, OutputArguments, ScheduleArguments
-from instar.api.arguments.evaluation import EvaluationArguments, MetricArguments
 from instar.api.arguments.faults import ArgumentError, Fault
-from instar.api.arguments.hardware import HardwareArguments, ReproducibilityArguments
+from instar.api.arguments.flags import accept_old_flags
 from instar.api.arguments.launcher import launched_deepspeed
-from instar.api.arguments.loading import DataLoaderArguments
-from instar.api.arguments.memory import ActivationArguments, CompileArguments, FootprintArguments, PrecisionArguments
-from instar.api.arguments.monitoring import LoggingArguments, TrackingArguments
 from instar.api.arguments.naming import Named
-from instar.api.arguments.optimizer import OptimizerArguments, StabilityArguments
 from instar.api.arguments.own import InstarArguments
-from instar.api.arguments.saving import BestModelArguments, HubArguments, ResumeArguments, SavingArguments
-from instar.api.arguments.scripts import DebugArguments, ScriptArguments
-from instar.api.arguments.setters import Setters
 from instar.api.arguments.written import Written
 
-if TYPE_CHECKING:
-    from instar.api.deepspeed import DeepSpeedPlan
 
-
+@accept_old_flags
 @dataclass(repr=False)
-class TrainingArguments(
-    InstarArguments,  # dataclass fields are those of the last base first
-    ScriptArguments,
-    DebugArguments,
-    ShardingArguments,
-    DistributedArguments,
-    DataLoaderArguments,
-    HardwareArguments,
-    ReproducibilityArguments,
-    ResumeArguments,
-    BestModelArguments,
-    HubArguments,
-    SavingArguments,
-    MetricArguments,
-    EvaluationArguments,
-    TrackingArguments,
-    LoggingArguments,
-    FootprintArguments,
-    CompileArguments,
-    ActivationArguments,
-    PrecisionArguments,
-    StabilityArguments,
-    OptimizerArguments,
-    ScheduleArguments,
-    DurationArguments,
-    OutputArguments,
-    Devices,
-    Setters,
-    Written,
-    metaclass=Named,
-):
-    """Every argument of a training run: names, defaults and order of `transformers.TrainingArguments`, and ours.
+class TrainingArguments(InstarArguments, Devices, Written, training_args.TrainingArguments, metaclass=Named):
+    """Every argument of a training run: those of the installed `transformers.TrainingArguments`, and instar's own.
 
     Making one checks it: ArgumentError (a ValueError) lists all faults together; TypeError all unknown names.
     """
@@ -73,7 +34,7 @@ class TrainingArguments(
     default_optim: ClassVar[str] = "adamw_torch_fused"
     """The value of `optim` where none is given."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self: Any) -> None:
         faults = [*kinds.parse_mappings(self)]
         self._resolve_aliases()
         faults += [*kinds.check(self, TrainingArguments), *self._read_debug(), *self._read_accelerator()]
@@ -86,7 +47,7 @@ class TrainingArguments(
             raise ArgumentError(type(self).__name__, faults)
         self._prepare()
 
-    def _resolve_aliases(self) -> None:
+    def _resolve_aliases(self: Any) -> None:
         for old in ("gradient_checkpointing", "gradient_checkpointing_kwargs"):
             new = old.replace("gradient", "activation")
             if getattr(self, new) is None and getattr(self, old) is not None:
@@ -96,21 +57,21 @@ class TrainingArguments(
         if self.activation_checkpointing is None:
             self.activation_checkpointing = self.gradient_checkpointing = False
 
-    def _read_debug(self) -> Iterator[Fault]:
+    def _read_debug(self: Any) -> Iterator[Fault]:
         given = self.debug.split() if isinstance(self.debug, str) else self.debug or []
         try:
             self.debug = [DebugOption(option) for option in given]
         except ValueError as error:
             yield Fault("debug", str(error))
 
-    def _read_accelerator(self) -> Iterator[Fault]:
+    def _read_accelerator(self: Any) -> Iterator[Fault]:
         try:
             self.accelerator_config = AcceleratorConfig.read(self.accelerator_config)
         except (ValueError, TypeError, OSError) as error:
             yield Fault("accelerator_config", str(error))
 
-    def _read_deepspeed(self) -> Iterator[Fault]:
-        self.deepspeed_plugin: DeepSpeedPlan | None = None
+    def _read_deepspeed(self: Any) -> Iterator[Fault]:
+        self.deepspeed_plugin: Any = None
         config = self.deepspeed or launched_deepspeed()
         if config:
             from instar.api import deepspeed
@@ -118,7 +79,7 @@ class TrainingArguments(
             yield from deepspeed.apply(config, self)
             yield from kinds.check(self, TrainingArguments)
 
-    def _derive(self) -> None:
+    def _derive(self: Any) -> None:
         """Fill in what follows from other values."""
         self.output_dir = os.path.expanduser(self.output_dir or "trainer_output")  # noqa: PTH111
         if self.disable_tqdm is None:
@@ -142,7 +103,7 @@ class TrainingArguments(
         if self.use_cpu:
             self.dataloader_pin_memory = False
 
-    def _derive_report_to(self) -> None:
+    def _derive_report_to(self: Any) -> None:
         report_to = [self.report_to] if isinstance(self.report_to, str) else list(self.report_to or [])
         if report_to == ["all"]:
             from transformers.integrations import get_available_reporting_integrations
@@ -155,7 +116,7 @@ class TrainingArguments(
             report_to.append("kubeflow")
         self.report_to = report_to
 
-    def _prepare(self) -> None:
+    def _prepare(self: Any) -> None:
         """Set up this process as the arguments say."""
         self.mixed_precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
         if self.fp16 or self.bf16:

@@ -11,7 +11,9 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from instar.api.arguments.faults import Fault, wanted
+from transformers.training_args import OptimizerNames
+
+from instar.api.arguments.faults import Fault, guess, wanted
 
 DICT_FIELDS = (
     "accelerator_config",
@@ -22,6 +24,8 @@ DICT_FIELDS = (
     "lr_scheduler_kwargs",
 )
 """Fields with a mapping that a command line gives as JSON text."""
+MUON = "muon"
+"""The value of `optim` that Transformers does not have."""
 _MAY_BE_NONE = {"max_grad_norm", "eval_delay", "debug", "include_for_metrics", "log_level", "fsdp"}
 _NEVER_ROUNDED = {"torch_empty_cache_steps"}
 _ANYTHING = {"accelerator_config", "parallelism_config", "generation_config", "fsdp", "debug", "report_to"}
@@ -74,7 +78,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 def _fit(name: str, value: Any, members: tuple[Any, ...]) -> Any:
     for member in members:
         if isinstance(member, type) and issubclass(member, Enum):
-            return member(value)
+            return _member(value, member)
     if value is None and type(None) in members:
         return None
     for member in members:
@@ -82,6 +86,18 @@ def _fit(name: str, value: Any, members: tuple[Any, ...]) -> Any:
         if fitted is not None:
             return fitted
     raise ValueError(_refusal(value, members))
+
+
+def _member(value: Any, choice: type[Enum]) -> Any:
+    """The member of a choice; MUON is instar's own, and so stays the text that it is."""
+    if choice is OptimizerNames and value == MUON:
+        return MUON
+    known = [member.value for member in choice]
+    if value not in known:
+        raise ValueError(
+            f"{value!r} is not a valid {choice.__name__}, please select one of {known}{guess(value, known)}"
+        )
+    return choice(value)
 
 
 def _fit_one(name: str, value: Any, member: Any) -> Any:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instar.api.arguments.choices import FSDPOption
+from transformers.trainer_utils import FSDPOption
+
 from instar.api.arguments.faults import Fault, guess, shown, wanted
 from instar.api.arguments.launcher import launched_fsdp
 
@@ -83,7 +84,7 @@ def normalise(arguments: "TrainingArguments") -> Iterator[Fault]:
         return
     settings = {_name(key): value for key, value in config.items()}
     yield from _read_words(arguments.fsdp, settings)
-    arguments.fsdp = True  # type: ignore[assignment]
+    arguments.fsdp = True
     settings["min_num_params"] = settings.get("min_num_params") or 0
     if isinstance(settings.get("transformer_layer_cls_to_wrap"), str):
         settings["transformer_layer_cls_to_wrap"] = [
@@ -134,7 +135,7 @@ def _check_settings(settings: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("fsdp_config.auto_wrap_policy", wanted(" or ".join(_POLICIES), settings["auto_wrap_policy"]))
     reshard = settings.get("reshard_after_forward", True)
     if not isinstance(reshard, bool) and str(reshard).lower() not in (*_STRATEGIES, FSDPOption.NO_SHARD, *_BOOLEANS):
-        words = [*map(str, _STRATEGIES), FSDPOption.NO_SHARD.value]
+        words = [option.value for option in (*_STRATEGIES, FSDPOption.NO_SHARD)]
         yield Fault("fsdp_config.reshard_after_forward", wanted(f"True, False or {', '.join(words)}", reshard, words))
 
 
@@ -164,13 +165,13 @@ def check_sizes(arguments: "TrainingArguments") -> Iterator[Fault]:
         )
 
 
-def _sizes(arguments: "TrainingArguments") -> dict[str, int]:
+def _sizes(arguments: Any) -> dict[str, int]:
     config = arguments.parallelism_config
     values = config if isinstance(config, Mapping) else vars(config) if config is not None else {}
     return {name: size for name, size in values.items() if name.endswith("_size") and isinstance(size, int)}
 
 
-def tp(arguments: "TrainingArguments") -> int:
+def tp(arguments: Any) -> int:
     """Processes that share each layer's matrices."""
     planned = arguments.deepspeed_plugin.tp if arguments.deepspeed_plugin else 1
     return max(arguments.tensor_parallel_size, _sizes(arguments).get("tp_size", 1), planned)
@@ -189,7 +190,7 @@ def parallel_of(arguments: "TrainingArguments") -> "Auto | Ddp | Fsdp":
     plan = arguments.deepspeed_plugin
     if plan is not None and plan.zero_stage > 0:
         return Fsdp(reshard_after_forward=plan.zero_stage == 3, cpu_offload=plan.is_offloaded, **several)
-    settings: Mapping[str, Any] = arguments.fsdp_config or {}  # type: ignore[assignment]
+    settings: Mapping[str, Any] = arguments.fsdp_config or {}
     strategy = str(settings.get("reshard_after_forward", True)).lower()
     is_sharded = bool(arguments.fsdp) and strategy != FSDPOption.NO_SHARD
     if not is_sharded and sizes.get("dp_shard_size", 1) == 1:
@@ -199,7 +200,7 @@ def parallel_of(arguments: "TrainingArguments") -> "Auto | Ddp | Fsdp":
     replicas = _machines() if strategy.startswith("hybrid") else sizes.get("dp_replicate_size", 1)
     return Fsdp(
         replicas=replicas,
-        reshard_after_forward=_STRATEGIES.get(strategy, _is_true(strategy)),  # type: ignore[call-overload]
+        reshard_after_forward=_STRATEGIES.get(strategy, _is_true(strategy)),
         cpu_offload=_is_true(settings.get("cpu_offload")),
         **_units(settings),
         **several,

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from instar.api.arguments.choices import DebugOption
+from transformers.debug_utils import DebugOption
+
 from instar.api.arguments.faults import Fault
 
 if TYPE_CHECKING:

@@ -25,15 +25,6 @@ class Written:
             if field.init
         }
 
-    def to_json_string(self) -> str:
-        """`to_dict` as JSON."""
-        return json.dumps(self.to_dict(), indent=2)
-
-    def to_sanitized_dict(self: Any) -> dict[str, Any]:
-        """Numbers, truths, texts and tensors as they are, everything else as text, for a tracker's table."""
-        sizes = {"train_batch_size": self.train_batch_size, "eval_batch_size": self.eval_batch_size}
-        return {name: _sanitized(value) for name, value in {**self.to_dict(), **sizes}.items()}
-
     def to_json_file(self, path: str | os.PathLike[str]) -> None:
         """Write what `from_json_file` reads back as equal arguments; values of other types are written as text."""
         Path(path).write_text(json.dumps(self.to_dict(), indent=2, default=str) + "\n", encoding="utf-8")
@@ -58,11 +49,6 @@ class Written:
 
 def _is_hidden(name: str, value: Any) -> bool:
     return name.endswith("_token") and value == f"<{name.upper()}>"
-
-
-def _sanitized(value: Any) -> Any:
-    is_simple = type(value) in (bool, int, float, str) or type(value).__name__ == "Tensor"
-    return value if is_simple else str(value)
 
 
 def plain(name: str, value: Any) -> Any:

@@ -3,10 +3,10 @@
 The names, the call shape and the files are those of Transformers, so its callbacks and its users' work unchanged.
 """
 
-from instar.api.callbacks.base import EVENTS, ExportableState, TrainerCallback, is_exportable
-from instar.api.callbacks.control import TrainerControl
+from transformers.trainer_callback import DefaultFlowCallback, ExportableState, TrainerCallback, TrainerControl
+
+from instar.api.callbacks.base import EVENTS, is_exportable
 from instar.api.callbacks.early_stopping import EarlyStoppingCallback, metric_name
-from instar.api.callbacks.flow import DefaultFlowCallback
 from instar.api.callbacks.handler import CallbackHandler
 from instar.api.callbacks.preemption import CheckpointManager, JITCheckpointCallback
 from instar.api.callbacks.progress import PrinterCallback, ProgressCallback, progress_callback

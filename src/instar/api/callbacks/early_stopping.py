@@ -3,12 +3,12 @@
 import logging
 from typing import Any
 
-from instar.api.callbacks.base import ExportableState, TrainerCallback
+from transformers import trainer_callback
 
 _log = logging.getLogger(__name__)
 
 
-class EarlyStoppingCallback(TrainerCallback, ExportableState):
+class EarlyStoppingCallback(trainer_callback.EarlyStoppingCallback):
     """Stops training after `early_stopping_patience` evaluations in a row that did not beat the best so far.
 
     Only a gain above `early_stopping_threshold`, in the unit of the metric, counts. The run must evaluate and name
@@ -47,15 +47,6 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
         self.check_metric_value(args, state, control, metrics[name])
         if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_training_stop = True
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "args": {
-                "early_stopping_patience": self.early_stopping_patience,
-                "early_stopping_threshold": self.early_stopping_threshold,
-            },
-            "attributes": {"early_stopping_patience_counter": self.early_stopping_patience_counter},
-        }
 
 
 def metric_name(metric_for_best_model: str) -> str:

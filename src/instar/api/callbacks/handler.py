@@ -1,19 +1,22 @@
 """All callbacks as one: every event reaches each of them, in order."""
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from instar.api.callbacks.base import EVENTS, TrainerCallback
+from transformers import trainer_callback
+from transformers.trainer_callback import DefaultFlowCallback
+
+from instar.api.callbacks.base import EVENTS
 
 _log = logging.getLogger(__name__)
 
 
-class CallbackHandler(TrainerCallback):
+class CallbackHandler(trainer_callback.CallbackHandler):
     """Keeps the callbacks of a Trainer and hands events to them.
 
-    A callback is an object or a class of this package, of Transformers, or any object with events of that shape.
+    A callback is an object or a class of Transformers', or any object with events of that shape. Each event asks only
+    those that listen to it.
     One that raises ends the run: its error goes on unchanged, with a note that names callback and event. It is asked
     once more, and those after it as ever, where `recovers` has done something about the error.
     """
@@ -33,7 +36,7 @@ class CallbackHandler(TrainerCallback):
         self.lr_scheduler = lr_scheduler
         self.train_dataloader: Any = None
         self.eval_dataloader: Any = None
-        if not any(_is_a(callback, "DefaultFlowCallback") for callback in self.callbacks):
+        if not any(isinstance(callback, DefaultFlowCallback) for callback in self.callbacks):
             _log.warning(
                 "No `DefaultFlowCallback` among the callbacks, so nothing is logged, evaluated or saved by itself, and "
                 "training does not stop; trainer.add_callback(DefaultFlowCallback) adds it. The callbacks are:\n%s",
@@ -59,7 +62,7 @@ class CallbackHandler(TrainerCallback):
     def pop_callback(self, callback: Any) -> Any:
         """Take out the first one of a class, or this one, and give it back; None where there is none."""
         for known in self.callbacks:
-            if _stands_for(known, callback) if isinstance(callback, type) else known == callback:
+            if isinstance(known, callback) if isinstance(callback, type) else known == callback:
                 self.callbacks.remove(known)
                 return known
         return None
@@ -114,85 +117,15 @@ class CallbackHandler(TrainerCallback):
         self._listening[event] = found
         return found
 
-    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        return self.call_event("on_init_end", args, state, control, **kwargs)
-
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        control.should_training_stop = False
         self._counted = []  # methods that were put on a callback since are found
-        return self.call_event("on_train_begin", args, state, control, **kwargs)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        return self.call_event("on_train_end", args, state, control, **kwargs)
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        control.should_epoch_stop = False
-        return self.call_event("on_epoch_begin", args, state, control, **kwargs)
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        return self.call_event("on_epoch_end", args, state, control, **kwargs)
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        control.should_log = control.should_evaluate = control.should_save = False
-        return self.call_event("on_step_begin", args, state, control, **kwargs)
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        return self.call_event("on_pre_optimizer_step", args, state, control, **kwargs)
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        return self.call_event("on_optimizer_step", args, state, control, **kwargs)
-
-    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        return self.call_event("on_substep_end", args, state, control, **kwargs)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        return self.call_event("on_step_end", args, state, control, **kwargs)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> Any:
-        control.should_evaluate = False
-        return self.call_event("on_evaluate", args, state, control, metrics=metrics, **kwargs)
-
-    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> Any:
-        return self.call_event("on_predict", args, state, control, metrics=metrics, **kwargs)
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        control.should_save = False
-        return self.call_event("on_save", args, state, control, **kwargs)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> Any:
-        control.should_log = False
-        return self.call_event("on_log", args, state, control, logs=logs, **kwargs)
-
-    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        return self.call_event("on_prediction_step", args, state, control, **kwargs)
-
-    def on_push_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        return self.call_event("on_push_begin", args, state, control, **kwargs)
+        return super().on_train_begin(args, state, control, **kwargs)
 
 
 def _listens(callback: Any, event: str) -> bool:
-    """False where an event is the empty one of the base class, this package's or Transformers'."""
+    """False where an event is the empty one of the base class: a decorated or replaced one has code elsewhere."""
     method = getattr(callback, event, None)
     code = getattr(getattr(method, "__func__", method), "__code__", None)
     if code is None:
         return method is not None
-    return code.co_qualname != f"TrainerCallback.{event}" or code.co_filename not in _homes()
-
-
-def _homes() -> set[str]:
-    """The files in which the events that do nothing are written: a decorated or replaced one has code elsewhere."""
-    modules = (sys.modules.get(name) for name in (TrainerCallback.__module__, "transformers.trainer_callback"))
-    return {str(module.__file__) for module in modules if module is not None}
-
-
-def _is_a(callback: Any, name: str) -> bool:
-    return any(cls.__name__ == name for cls in type(callback).__mro__)
-
-
-def _stands_for(callback: Any, wanted: type) -> bool:
-    """True for an object of the class, or of this package's class of that name where Transformers' own was given."""
-    if isinstance(callback, wanted):
-        return True
-    return wanted.__module__.startswith("transformers.") and any(
-        cls.__name__ == wanted.__name__ and cls.__module__.startswith(__package__) for cls in type(callback).__mro__
-    )
+    return code.co_qualname != f"TrainerCallback.{event}" or code.co_filename != trainer_callback.__file__

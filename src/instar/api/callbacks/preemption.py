@@ -5,7 +5,7 @@ import signal
 import threading
 from typing import Any
 
-from instar.api.callbacks.base import TrainerCallback
+from transformers.trainer_callback import TrainerCallback
 
 _log = logging.getLogger(__name__)
 

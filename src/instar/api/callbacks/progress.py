@@ -5,12 +5,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from instar.api.callbacks.base import TrainerCallback
+from transformers import trainer_callback
 
 _SECONDS_BETWEEN_UPDATES = 0.1
 
 
-class ProgressCallback(TrainerCallback):
+class ProgressCallback(trainer_callback.ProgressCallback):
     """A bar with the time left and, where tokens are counted, tokens a second; figures are written above it.
 
     A text longer than `max_str_len` characters is left out of the figures, and its length is said.
@@ -79,7 +79,7 @@ class ProgressCallback(TrainerCallback):
             self.prediction_bar = None
 
 
-class PrinterCallback(TrainerCallback):
+class PrinterCallback(trainer_callback.PrinterCallback):
     """Prints figures as they are logged, one line each."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:

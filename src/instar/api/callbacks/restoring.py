@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instar.api.callbacks.early_stopping import EarlyStoppingCallback
+from transformers.trainer_callback import EarlyStoppingCallback
 
 _log = logging.getLogger(__name__)
 

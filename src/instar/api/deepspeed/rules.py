@@ -139,7 +139,7 @@ def _optimizer(top: Block) -> None:
     if name is None:
         block.fault("type", wanted(f"one of {', '.join(OPTIMIZERS)}", kind, OPTIMIZERS))
         return
-    if not (name.startswith("adamw_torch") and str(top.arguments.optim).startswith("adamw_torch")):
+    if not (name.startswith("adamw_torch") and top.arguments.optim.startswith("adamw_torch")):
         block.decide("type", "optim", name)
     params.decide("lr", "learning_rate", params.take("lr"))
     params.decide("eps", "adam_epsilon", params.take("eps"))
@@ -208,7 +208,7 @@ def _rest(top: Block) -> None:
 
 
 def _tracker(name: str, block: Block) -> None:
-    given = block.arguments.report_to
+    given: Any = block.arguments.report_to
     trackers = [] if given in (None, "none", ["none"]) else [given] if isinstance(given, str) else list(given)
     if block.take("enabled") and name not in trackers and "all" not in trackers:
         block.plan.values["report_to"] = [*block.plan.values.get("report_to", trackers), name]

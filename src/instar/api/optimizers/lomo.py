@@ -56,7 +56,7 @@ class _Updating(torch.optim.Optimizer):
 def _updating(base: Any) -> type[Any]:
     """The package's LOMO without its own backward call."""
 
-    class Lomo(_Updating, base):  # type: ignore[misc]
+    class Lomo(_Updating, base):
         def __init__(self, model: nn.Module, **kwargs: Any) -> None:
             base.__init__(self, _Silent(model), **kwargs)
             self._begin(model)
@@ -69,7 +69,7 @@ def _updating(base: Any) -> type[Any]:
 def _updating_with_moments(base: Any) -> type[Any]:
     """The package's AdaLOMO on any device, with its moments in `state_dict`."""
 
-    class AdaLomo(_Updating, base):  # type: ignore[misc]
+    class AdaLomo(_Updating, base):
         def __init__(self, model: nn.Module, **kwargs: Any) -> None:
             base.__init__(self, _Silent(model), loss_scale=None, **kwargs)
             self._begin(model)

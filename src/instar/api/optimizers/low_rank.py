@@ -60,7 +60,7 @@ def _finish(request: Request, found: Any, kwargs: dict[str, Any]) -> tuple[Any, 
 def _storable(base: Any) -> type[Any]:
     """A class whose `state_dict` holds plain values: the packages keep a projector object for each weight."""
 
-    class Storable(base):  # type: ignore[misc]
+    class Storable(base):
         def state_dict(self) -> dict[str, Any]:
             whole: dict[str, Any] = super().state_dict()
             return whole | {"state": {key: _plain(state) for key, state in whole["state"].items()}}

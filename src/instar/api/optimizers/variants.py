@@ -25,7 +25,7 @@ def _grok_with_state(base: Any) -> type[Any]:
     This one hands them over, and takes them back, where every optimizer has its state.
     """
 
-    class GrokAdamW(base):  # type: ignore[misc]
+    class GrokAdamW(base):
         def step(self, closure: Callable[[], float] | None = None) -> float | None:
             with warnings.catch_warnings():
                 # It opens a CUDA autocast around every parameter, with or without CUDA.

@@ -7,8 +7,7 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, Protocol
 
 import torch
-
-from instar.api.outputs import BestRun
+from transformers.trainer_utils import BestRun
 
 _log = logging.getLogger(__name__)
 

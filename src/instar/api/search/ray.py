@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
 from instar.api.memory import TrainerMemoryTracker
-from instar.api.outputs import PREFIX_CHECKPOINT_DIR
 from instar.api.search.base import SearchBackend, best_of, release, run_trial
 from instar.api.search.spaces import BATCH_SIZES
 
@@ -52,7 +53,7 @@ class RaySearch(SearchBackend):
         has_gpu = trainer.args.n_gpu > 0
         options.setdefault("resources_per_trial", {"cpu": 1, "gpu": 1} if has_gpu else {"cpu": 1})
         scheduler = type(options.get("scheduler")).__name__
-        if scheduler in _NEED_REPORTS and str(trainer.args.eval_strategy) == "no":
+        if scheduler in _NEED_REPORTS and trainer.args.eval_strategy == "no":
             raise RuntimeError(
                 f"{scheduler} compares trials while they run, and nothing is evaluated then; set eval_strategy='steps'"
             )

@@ -4,6 +4,8 @@ Without a group every function is that of a single process. Nothing is pickled: 
 (`all_gather_object`, `broadcast_object_list`) are, so a message here is bytes, such as `to_json` makes.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, distributed
@@ -45,6 +47,12 @@ def exchange(message: bytes) -> list[bytes]:
     padded[: len(message)] = _tensor(message)
     parts = gather_tensors(padded, world_size())
     return [part.cpu().numpy().tobytes()[:length] for part, length in zip(parts, lengths, strict=True)]
+
+
+def exchange_numbers(numbers: Sequence[int]) -> list[list[int]]:
+    """The numbers of all processes, in the order of ranks, in one exchange; each must give as many."""
+    mine = torch.tensor(numbers, dtype=torch.int64, device=_device())
+    return [theirs.tolist() for theirs in gather_tensors(mine, world_size())]
 
 
 def from_main(message: bytes) -> bytes:

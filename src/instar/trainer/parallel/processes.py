@@ -57,20 +57,23 @@ class Processes:
         except RuntimeError:  # the main process, which keeps the list, is gone
             return cls()
 
-    def is_first_to_fail(self) -> bool:
-        """True on the one process that tells the user why the run ends; what the others met is the same, or follows.
+    def failed(self, code: int) -> tuple[bool, int]:
+        """(True on the one process that tells the user why the run ends, the exit code of all).
 
+        What the others met is the same, or follows from it: an exchange that the first one has left fails.
         The process that keeps the list stays, at most 10 s, until the others have asked.
         """
         if self._store is None or self.world_size == 1:
-            return True
+            return True, code
+        first = f"{self.rank} {code}"
         with suppress(RuntimeError):  # whoever kept the list is gone
-            is_first = bool(self._store.add("failed", 1) == 1)
+            first = self._store.compare_set("first", "", first).decode()
+            self._store.add("failed", 1)
             end = time.monotonic() + _SOON.total_seconds()
             while self._keeps_the_list() and self._store.add("failed", 0) < self.world_size and time.monotonic() < end:
                 time.sleep(0.02)
-            return is_first
-        return True
+        rank, code = map(int, first.split())
+        return rank == self.rank, code
 
     def _keeps_the_list(self) -> bool:
         """`torchrun` keeps it in a process of its own, which outlives all of them."""

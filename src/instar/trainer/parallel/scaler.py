@@ -28,8 +28,11 @@ class ShardedScaler(torch.amp.GradScaler):
             for (device, _), parts in grads.items():
                 here = found.setdefault(device, torch.zeros_like(found_inf, device=device))
                 torch._amp_foreach_non_finite_check_and_unscale_(parts, here, inv_scale.to(device))
+        # One exchange on every process, whether it has gradients and on how many devices.
+        everywhere = torch.zeros_like(found_inf)
         for here in found.values():
-            everywhere = here.to(found_inf.device)
-            distributed.all_reduce(everywhere, distributed.ReduceOp.MAX)
+            everywhere = torch.maximum(everywhere, here.to(found_inf.device))
+        distributed.all_reduce(everywhere, distributed.ReduceOp.MAX)
+        for here in found.values():
             here.copy_(everywhere)
         return found
