@@ -69,7 +69,10 @@ def _leaves(hint: Any) -> list[Any]:
 def test_every_verb_expands_the_paths_it_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     commands = [*app.registered_commands, *tracks.registered_commands]
     assert len(commands) > 15
-    assert all(getattr(command.callback, "__wrapped__", None) for command in commands)
+    for command in commands:
+        for name, hint in get_type_hints(command.callback, include_extras=True).items():
+            if Path in (hint, *get_args(get_args(hint)[0]), get_args(hint)[0]) if get_args(hint) else hint is Path:
+                assert any(getattr(part, "parser", None) for part in get_args(hint)), f"{command.callback}: {name}"
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -83,6 +86,10 @@ def test_every_verb_expands_the_paths_it_is_given(monkeypatch: pytest.MonkeyPatc
             main(arguments)
         assert left.value.code in (2, 66)
     assert not (tmp_path / "~").exists()
+    with pytest.raises(SystemExit) as left:
+        main(["init", "text-mlm-adaptive", "--output=./~x"])
+    assert left.value.code == 0
+    assert (tmp_path / "~x").is_file(), "the way out that the message names"
 
 
 def test_an_override_may_name_the_home_folder(

@@ -14,7 +14,6 @@ from instar.cli.fill_mask import fill_mask
 from instar.cli.generate import generate
 from instar.cli.init import init
 from instar.cli.lineage import lineage
-from instar.cli.options import expands_paths
 from instar.cli.predict import predict
 from instar.cli.probe import probe
 from instar.cli.report import report
@@ -74,7 +73,7 @@ def _built() -> typer.Typer:
     app.callback()(_start)
     for verb in VERBS:
         examples = getattr(verb, "examples", ())
-        app.command(epilog="\n\n".join(("Examples:", *examples)) if examples else None)(expands_paths(verb))
+        app.command(epilog="\n\n".join(("Examples:", *examples)) if examples else None)(verb)
     app.add_typer(tracks, name="tracks")
     return app
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import AsJson, Overrides, RunFile, examples, show
+from instar.cli.options import AsJson, Overrides, RunFile, examples, given_path, show
 
 
 @examples(
@@ -18,7 +18,9 @@ def check(
     overrides: Overrides = None,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw the learning rate here (.png, .svg), or write it (.csv)."),
+        typer.Option(
+            parser=given_path, metavar="FILE", help="Draw the learning rate here (.png, .svg), or write it (.csv)."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

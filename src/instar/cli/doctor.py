@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from instar.cli import INTERNAL
-from instar.cli.options import AsJson, examples
+from instar.cli.options import AsJson, examples, given_path
 
 
 @examples("instar doctor", "instar doctor --output /data/runs --json")
 def doctor(
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Where runs would be written.")] = Path(),
+    output: Annotated[
+        Path, typer.Option(parser=given_path, metavar="FOLDER", help="Where runs would be written.")
+    ] = Path(),
     as_json: AsJson = False,
 ) -> None:
     """Measure this machine: versions, device, threads, disk; says what to do where something is wrong."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from instar.cli.options import AllowUnknown, AsJson, Checkpoint, examples, show
+from instar.cli.options import AllowUnknown, AsJson, Checkpoint, examples, given_path, show
 
 
 @examples("instar evaluate runs/small/checkpoint-500", "instar evaluate runs/small/checkpoint-500 --split test --json")
@@ -14,7 +14,9 @@ def evaluate(
     split: Annotated[Literal["eval", "test"], typer.Option(help="Which part of the run's data.")] = "eval",
     input_file: Annotated[
         Path | None,
-        typer.Option("--input", metavar="FILE", help="Measure on this file instead, read like the run's data."),
+        typer.Option(
+            "--input", parser=given_path, metavar="FILE", help="Measure on this file instead, read like the run's data."
+        ),
     ] = None,
     allow_unknown: AllowUnknown = False,
     as_json: AsJson = False,

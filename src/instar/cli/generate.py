@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import AllowUnknown, AsJson, Model, examples, show
+from instar.cli.options import AllowUnknown, AsJson, Model, examples, given_path, show
 from instar.core.errors import UsageError
 
 
@@ -26,10 +26,14 @@ def generate(
     ] = None,
     *,
     input_file: Annotated[
-        Path | None, typer.Option("--input", metavar="FILE", help="A prompt a line, or a column of a table.")
+        Path | None,
+        typer.Option("--input", parser=given_path, metavar="FILE", help="A prompt a line, or a column of a table."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE.jsonl", help="One JSON object a line is written here.")
+        Path | None,
+        typer.Option(
+            "--output", parser=given_path, metavar="FILE.jsonl", help="One JSON object a line is written here."
+        ),
     ] = None,
     allow_unknown: AllowUnknown = False,
     as_json: AsJson = False,

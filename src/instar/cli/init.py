@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import AsJson, examples
+from instar.cli.options import AsJson, examples, given_path
 from instar.core.errors import OutputError, UsageError
 
 
@@ -39,7 +39,9 @@ def init(
         str | None,
         typer.Argument(metavar="[NAME]", help="The recipe; without it, all are listed.", autocompletion=_complete),
     ] = None,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write; NAME.yaml if not given.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(parser=given_path, metavar="FILE", help="Where to write; NAME.yaml if not given.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the recipes, or write one, with its comments, as a run file of your own."""

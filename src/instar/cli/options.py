@@ -3,64 +3,52 @@
 import json
 import math
 from collections.abc import Callable, Mapping
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from instar.core.errors import UsageError
 from instar.core.paths import expanded
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
-RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run file.")]
+
+def given_path(text: str | Path) -> Path:
+    """A path as it was given, with `~` and `$NAME` replaced; `./~x` stays the name that begins with `~`."""
+    try:
+        found = Path(expanded(str(text)))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return found.absolute() if str(found).startswith("~") else found
+
+
+def folder(text: str | Path) -> Path:
+    """A path that was given; an empty text, as of an unset shell variable, is an error and not this folder."""
+    if not str(text).strip():
+        raise typer.BadParameter("wanted a folder; came an empty text; write . for this folder")
+    return given_path(text)
+
+
+RunFile = Annotated[Path, typer.Argument(parser=given_path, metavar="RUN.yaml", help="The run file.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Values in place of the file's, like train.optimizer.lr=1e-4."),
 ]
-Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint folder.")]
+Checkpoint = Annotated[Path, typer.Argument(parser=given_path, metavar="CHECKPOINT", help="A checkpoint folder.")]
 Model = Annotated[
     Path,
     typer.Argument(
+        parser=given_path,
         metavar="CHECKPOINT",
         help="A checkpoint folder; or a model folder in Transformers' layout: config.json, safetensors, tokenizer.",
     ),
 ]
 
 
-def folder(text: str) -> Path:
-    """A path that was given; an empty text, as of an unset shell variable, is an error and not this folder."""
-    if not text.strip():
-        raise typer.BadParameter("wanted a folder; came an empty text; write . for this folder")
-    return Path(text)
-
-
 AllowUnknown = Annotated[
     bool, typer.Option("--allow-unknown-tokens", help="Go on although half of the tokens or more are unknown.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, for programs.")]
-
-
-def expands_paths(verb: Verb) -> Verb:
-    """A verb that is given paths with their `~` and `$NAME` replaced, which shells do in some places only."""
-
-    @wraps(verb)
-    def expanding(*args: Any, **kwargs: Any) -> Any:
-        return verb(*map(_expanded, args), **{name: _expanded(value) for name, value in kwargs.items()})
-
-    return expanding  # type: ignore[return-value]
-
-
-def _expanded(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(map(_expanded, value))
-    if not isinstance(value, Path):
-        return value
-    try:
-        return Path(expanded(str(value)))
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def examples(*lines: str) -> Callable[[Verb], Verb]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from instar.cli.options import AllowUnknown, AsJson, Model, examples, show
+from instar.cli.options import AllowUnknown, AsJson, Model, examples, given_path, show
 from instar.core.errors import UsageError
 
 
@@ -17,9 +17,14 @@ def predict(
     checkpoint: Model,
     *,
     output: Annotated[
-        Path, typer.Option("--output", metavar="FILE.jsonl", help="One JSON object a line is written here.")
+        Path,
+        typer.Option(
+            "--output", parser=given_path, metavar="FILE.jsonl", help="One JSON object a line is written here."
+        ),
     ],
-    input_file: Annotated[Path | None, typer.Option("--input", metavar="FILE", help="The file to read.")] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", parser=given_path, metavar="FILE", help="The file to read.")
+    ] = None,
     split: Annotated[
         Literal["eval", "test"] | None,
         typer.Option(help="Or: this part of the run's data, with scores; a submission file where labels are hidden."),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from instar.cli.options import AsJson, Checkpoint, examples, folder, show
+from instar.cli.options import AsJson, Checkpoint, examples, folder, given_path, show
 
 
 @examples("instar probe runs/dna/checkpoint-500 --data genome.fa --output tracks/")
@@ -17,7 +17,12 @@ def probe(
     ],
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="FILE", help="Read this file, like the run's data; default: the run's data."),
+        typer.Option(
+            "--data",
+            parser=given_path,
+            metavar="FILE",
+            help="Read this file, like the run's data; default: the run's data.",
+        ),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(help="Share of the tokens hidden at once; default: that of the run's evaluation.")

@@ -5,15 +5,19 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import AsJson, examples, show
+from instar.cli.options import AsJson, examples, given_path, show
 
 
 @examples("instar report runs/small", "instar report runs/dna --annotation genes.gff3")
 def report(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run_folder: Annotated[Path, typer.Argument(parser=given_path, metavar="RUN", help="A run folder.")],
     annotation: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="GFF3, GTF or BED: adds the masking values of its classes over time."),
+        typer.Option(
+            parser=given_path,
+            metavar="FILE",
+            help="GFF3, GTF or BED: adds the masking values of its classes over time.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import AsJson, examples, show
+from instar.cli.options import AsJson, examples, given_path, show
 
 
 @examples("instar status runs/small", "instar status runs/small --json")
 def status(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, of a run that goes on or is over.")],
+    run_folder: Annotated[
+        Path, typer.Argument(parser=given_path, metavar="RUN", help="A run folder, of a run that goes on or is over.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Print how far a run is. A file `stop` or `save` in its folder makes it stop, or save, after the step."""

@@ -6,21 +6,30 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from instar.cli.options import AsJson, expands_paths, folder, show
+from instar.cli.options import AsJson, folder, given_path, show
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or what `instar probe` wrote.")]
+Run = Annotated[
+    Path, typer.Argument(parser=given_path, metavar="RUN", help="A run folder, or what `instar probe` wrote.")
+]
 What = Annotated[
     Literal["value", "p_true", "age"],
     typer.Option(help="The stored value, the probability of the right base, or the step of the last look."),
 ]
 AliasFile = Annotated[
-    Path | None, typer.Option("--aliases", metavar="FILE", help="Other names of chromosomes: rows separated by tabs.")
+    Path | None,
+    typer.Option(
+        "--aliases", parser=given_path, metavar="FILE", help="Other names of chromosomes: rows separated by tabs."
+    ),
 ]
-AnnotationFile = Annotated[Path, typer.Option("--annotation", metavar="FILE", help="GFF3, GTF or BED, packed or not.")]
+AnnotationFile = Annotated[
+    Path, typer.Option("--annotation", parser=given_path, metavar="FILE", help="GFF3, GTF or BED, packed or not.")
+]
 
 GenomeFile = Annotated[
     Path | None,
-    typer.Option("--genome", metavar="FILE", help="The file of the training data whose sequences are meant."),
+    typer.Option(
+        "--genome", parser=given_path, metavar="FILE", help="The file of the training data whose sequences are meant."
+    ),
 ]
 
 
@@ -51,10 +60,17 @@ def _export(
 
 
 def _import(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run file, or a run folder without values.")],
+    run: Annotated[
+        Path, typer.Argument(parser=given_path, metavar="RUN", help="A run file, or a run folder without values.")
+    ],
     given: Annotated[
         Path,
-        typer.Option("--input", metavar="FILE", help="bedGraph, wiggle, bigWig, or a folder of HDF5 shards; 0 to 1."),
+        typer.Option(
+            "--input",
+            parser=given_path,
+            metavar="FILE",
+            help="bedGraph, wiggle, bigWig, or a folder of HDF5 shards; 0 to 1.",
+        ),
     ],
     shard: Annotated[
         int | None,
@@ -101,12 +117,13 @@ def _view(
         str | None, typer.Option(metavar="chrI:1000-9000", help="Counted from 0, the end not included.")
     ] = None,
     annotation: Annotated[
-        Path | None, typer.Option("--annotation", metavar="FILE", help="GFF3, GTF or BED, packed or not.")
+        Path | None,
+        typer.Option("--annotation", parser=given_path, metavar="FILE", help="GFF3, GTF or BED, packed or not."),
     ] = None,
     aliases: AliasFile = None,
     genome: GenomeFile = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Default: tracks/ in the run folder.")
+        Path | None, typer.Option(parser=given_path, metavar="FILE.html", help="Default: tracks/ in the run folder.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -124,4 +141,4 @@ for _name, _verb, _example in (
     ("summary", _summary, "instar tracks summary runs/dna --annotation genes.gff3"),
     ("view", _view, "instar tracks view runs/dna --region chrI:1000-9000 --annotation genes.gff3"),
 ):
-    tracks.command(name=_name, epilog=f"Examples:\n\n{_example}")(expands_paths(_verb))
+    tracks.command(name=_name, epilog=f"Examples:\n\n{_example}")(_verb)

@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import AsJson, Overrides, RunFile, examples, folder, show
+from instar.cli.options import AsJson, Overrides, RunFile, examples, folder, given_path, show
+
+
+def _resumed(text: str) -> str:
+    return text if text in ("auto", "never") else str(given_path(text))
 
 
 @examples(
@@ -17,7 +21,10 @@ def train(
     run_file: RunFile,
     overrides: Overrides = None,
     resume: Annotated[
-        str, typer.Option(metavar="auto|never|PATH", help="Go on from the newest whole checkpoint, or from this one.")
+        str,
+        typer.Option(
+            parser=_resumed, metavar="auto|never|PATH", help="Go on from the newest whole checkpoint, or from this one."
+        ),
     ] = "auto",
     output: Annotated[
         Path | None, typer.Option(parser=folder, metavar="FOLDER", help="The run folder; runs/<name> if not given.")

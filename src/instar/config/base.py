@@ -1,9 +1,17 @@
 """The base of every value that a run file can hold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from instar.core.budget import Budget
 from instar.core.paths import expanded
@@ -43,7 +51,20 @@ def amount_of(*units: str) -> tuple[BeforeValidator, PlainSerializer, WithJsonSc
     )
 
 
-PathText = Annotated[str, AfterValidator(expanded)]
+RESOLVED: Mapping[str, bool] = {"is_resolved": True}
+"""Context of validation for a file that instar wrote: its paths are written out, and need not exist any more."""
+
+
+def _path(text: str, info: ValidationInfo) -> str:
+    try:
+        return expanded(text)
+    except ValueError:
+        if info.context == RESOLVED:
+            return text
+        raise
+
+
+PathText = Annotated[str, AfterValidator(_path)]
 """A path in a run file; `~` and `$NAME` stand for what they name."""
 
 RunBudget = Annotated[Budget, *amount_of("steps", "epochs", "samples", "tokens")]

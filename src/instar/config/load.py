@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from instar.config.base import RESOLVED
 from instar.config.faults import problems_of
 from instar.config.shape import Shape, settle
 from instar.config.tree import COMMAND_LINE, MAX_BYTES, Node, Reader
@@ -27,11 +28,14 @@ class Loaded(Generic[T]):
     """The file's name, from the current folder where it lies in it, or "text"."""
 
 
-def load(path_or_text: Path | str, model: type[T], overrides: Sequence[str] = ()) -> Loaded[T]:
+def load(
+    path_or_text: Path | str, model: type[T], overrides: Sequence[str] = (), *, is_resolved: bool = False
+) -> Loaded[T]:
     """Read a file (a `Path`) or a YAML text (a `str`) as `model`, then `key.key=value` overrides.
 
     All faults of the text and of the overrides come in one ConfigError, one line each. A missing or
-    unreadable file is an InputMissingError. Types are strict: text is never taken for a number.
+    unreadable file is an InputMissingError. Types are strict: text is never taken for a number. Paths of
+    a file that `is_resolved` stay as they are where they name a user or a variable that is not known here.
     """
     source, text = _text_of(path_or_text)
     reader = Reader(source)
@@ -50,7 +54,7 @@ def load(path_or_text: Path | str, model: type[T], overrides: Sequence[str] = ()
         respelt = getattr(model, "respelt", None)
         if isinstance(plain, dict) and respelt is not None:
             plain = respelt(plain)  # other words for the same
-        value = adapter.validate_json(json.dumps(plain), strict=True)
+        value = adapter.validate_json(json.dumps(plain), strict=True, context=RESOLVED if is_resolved else None)
     except ValidationError as error:
         problems += problems_of(error.errors(include_url=False), root, shape)
     if problems or value is None:

@@ -71,7 +71,7 @@ def _resolve_one(text: str, endings: tuple[str, ...], left_out: Set[Path]) -> li
         return [_embedded(text.removeprefix(EMBEDDED))]
     if "\0" in text:
         raise InputMissingError(f"{text!r}: a path cannot hold a NUL character")
-    path = Path(text).expanduser()  # `left_out` comes as it was written
+    path = Path(text)
     if not path.exists() and glob.has_magic(text):
         every = sorted(_glob(path))
         for found in every:

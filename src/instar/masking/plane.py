@@ -156,7 +156,8 @@ def read_header(folder: Path) -> Form:
         if size != wanted:
             what = "is missing" if size < 0 else f"has {size:,} bytes"
             raise CheckpointError(
-                f"{file}: {what}; wanted {wanted:,}; take the store back from a copy, or delete {folder} and begin anew"
+                f"{file}: {what}; wanted {wanted:,}; take the store back from a copy, or begin in another folder "
+                "(--output, or task.masking.store)"
             )
     return form
 

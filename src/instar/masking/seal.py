@@ -59,7 +59,9 @@ class Seals:
         content = path.read_bytes() if path.is_file() else b""
         counts = [-(-size // BLOCK) for size in sizes.values()]
         if named != _NAME.format(zlib.crc32(content)) or len(content) != 4 * sum(counts):
-            raise CheckpointError(f"{path}: is damaged or missing; take the store back from a copy, or begin anew")
+            raise CheckpointError(
+                f"{path}: is damaged or missing; take the store back from a copy, or begin in another folder"
+            )
         parts = np.split(np.frombuffer(content, "<u4"), np.cumsum(counts)[:-1])
         return cls({name: part.astype(np.uint32) for name, part in zip(sizes, parts, strict=True)})
 
@@ -88,7 +90,7 @@ class Seals:
                     raise CheckpointError(
                         f"{path}: bytes {block * BLOCK:,} to {(block + 1) * BLOCK:,} are not what was written there "
                         "(their CRC does not fit): the disk has changed them; take the store back from a copy, or "
-                        f"delete {folder} and begin anew"
+                        "begin in another folder (--output, or task.masking.store)"
                     )
 
 

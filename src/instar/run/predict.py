@@ -76,7 +76,7 @@ def allows_unknown(ready: Ready) -> bool:
 def must_be_new(output: Path) -> None:
     """OutputError if the file is there already."""
     if output.exists():
-        raise OutputError(f"{output}: exists already; choose another --output, or delete it")
+        raise OutputError(f"{output}: exists already; choose another --output")
 
 
 def predictor_of(ready: Ready, *, best: int = 5) -> Predictor:

@@ -29,7 +29,7 @@ from instar.run.build import make_network, make_state, train_used_rows_only
 from instar.run.capped import capped
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
-from instar.run.folder import run_hash
+from instar.run.identity import content_of, run_hash
 from instar.run.masking import Learning, learning
 from instar.run.ranks import agree_on_input, versions
 from instar.run.rows import record_of
@@ -123,6 +123,7 @@ def prepare(
         learns=learns,
         log=log,
         baseline=best_of(rows),
+        content=content_of(config, start),
     )
     callbacks = parts.callbacks(console, extra)
     if splits.evaluation is None and config.train.eval_every is not None:
@@ -189,6 +190,8 @@ class Parts:
     log: Log
     baseline: Mapping[str, float]
     """What counting scores on the evaluation samples, by the name that it has beside the network's scores."""
+    content: Mapping[str, str]
+    """Fingerprints of what the run file names."""
 
     def callbacks(self, console: Console, extra: Sequence[Callback]) -> Callbacks:
         """The run's callbacks in the order that events reach them."""
@@ -237,6 +240,7 @@ class Parts:
             run_hash=run_hash(self.config),
             data_fingerprint=self.corpus.train.fingerprint,
             tokenizer_fingerprint=self.corpus.tokenizer.fingerprint,
+            content=self.content,
             parent=parent if parent is not None and parent.is_dir() else None,
             versions=versions(),
         )

@@ -119,7 +119,7 @@ def _rate(config: RunConfig) -> float:
 
 def _must_be_new(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputError(f"{output}: is there already; choose another --output, or delete it")
+        raise OutputError(f"{output}: is there already; choose another --output")
 
 
 @contextmanager

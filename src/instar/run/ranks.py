@@ -19,7 +19,7 @@ from instar.model import Network
 from instar.model.config import FromFolder
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus
-from instar.run.folder import flat, run_hash
+from instar.run.identity import flat, run_hash
 from instar.trainer import Runtime
 from instar.trainer.agreement import agree
 from instar.trainer.snapshot import OPTIMIZER

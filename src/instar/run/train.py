@@ -89,7 +89,8 @@ def _trained(
     def prepared() -> tuple[Run, Path | None]:
         start = _start(folder, resume, runtime, console)
         if start is not None:
-            must_go_on_from(start, loaded.value)
+            for line in must_go_on_from(start, loaded.value):
+                console.print(f"{line}: the content is the same")
         return prepare(loaded.value, folder, runtime, start, console=console, extra=extra), start
 
     agree_on_run(loaded.value, resume, runtime)
@@ -135,7 +136,7 @@ def _chosen(folder: RunFolder, resume: str, console: Console) -> Path | None:
         if folder.checkpoints():
             raise UsageError(
                 f"--resume never: {folder.path} holds checkpoints, and a run never overwrites another; "
-                "choose another --output, or delete the folder"
+                "choose another --output for a run of its own, or leave --resume out to go on"
             )
         return None
     path = Path(resume)

@@ -34,6 +34,8 @@ class Identity:
     run_hash: str
     data_fingerprint: str
     tokenizer_fingerprint: str
+    content: Mapping[str, str]
+    """Part of the run file -> fingerprint of the files that it names, wherever they lie."""
     parent: Path | None
     """The checkpoint that the run's weights began from."""
     versions: Mapping[str, str]
@@ -83,6 +85,7 @@ class Snapshot:
             "run_hash": self.identity.run_hash,
             "data_fingerprint": self.identity.data_fingerprint,
             "tokenizer_fingerprint": self.identity.tokenizer_fingerprint,
+            "content": dict(self.identity.content),
             "parent": None if parent is None else parent_reference(folder, parent),
             "versions": dict(self.identity.versions),
         }

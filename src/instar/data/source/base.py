@@ -77,7 +77,7 @@ class FileSource(SourceBase):
     path: PathText | list[PathText]
     """File, pattern (sorted), folder (its files of this kind), or a list of them; `embedded:NAME` comes with instar."""
 
-    left_out: list[str] = Field(default=[], exclude_if=lambda value: not value)
+    left_out: list[PathText] = Field(default=[], exclude_if=lambda value: not value)
     """Files that are not read although `path` has them, for another split has them."""
 
     def files(self) -> list[Path]:

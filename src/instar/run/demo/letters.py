@@ -102,7 +102,9 @@ def _train(screen: Screen, plan: Plan, folder: DemoFolder, children: Children, f
         _show(bar, plan, floor)
     killed = folder.notes.get("killed")
     if not isinstance(killed, int):
-        raise TrainingError(f"{stage.folder}: was trained to its end before it could be killed; delete the folder")
+        raise TrainingError(
+            f"{stage.folder}: was trained to its end before it could be killed; choose another --output"
+        )
     return killed
 
 
