@@ -106,6 +106,15 @@ def test_a_run_begins_from_what_was_imported(place: Path, tmp_path: Path, monkey
     assert (track["chrA"][170:] == 0).mean() > 0.5
 
 
+def test_strands_apart_are_told(place: Path, tmp_path: Path) -> None:
+    text = RUN.format(genome=place / "genome.fa", cache=place / "cache").replace("decay: 0.01", "strands: apart")
+    (tmp_path / "run.yaml").write_text(text.replace("  too_long", "  reverse_complement: 0.5\n  too_long"))
+    (tmp_path / "given.bedgraph").write_text("chrA\t0\t5\t0.5\n")
+    result = import_values(tmp_path, tmp_path / "given.bedgraph")
+    assert result["known"] == 5
+    assert "those of the plus strand" in result["notices"][0]
+
+
 def test_p_true_is_what_is_left_of_one(place: Path, tmp_path: Path) -> None:
     export(place / "run", tmp_path, form="bigwig", what="p_true")
     value = open_stored(place / "run").track("one_minus_p")["chrB"]

@@ -104,10 +104,11 @@ def _summary(
         finite = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # noqa: PLR0124
         typer.echo(json.dumps(finite))
         return
-    typer.echo(f"{'track':<14}{'class':<28}{'features':>10}{'bases':>14}{'known':>14}{'mean':>9}")
+    width = max(14, *(len(row["track"]) + 2 for row in rows))
+    typer.echo(f"{'track':<{width}}{'class':<28}{'features':>10}{'bases':>14}{'known':>14}{'mean':>9}")
     for row in rows:
         numbers = f"{row['num_features']:>10,}{row['num_bases']:>14,}{row['num_known']:>14,}{row['mean']:>9.4f}"
-        typer.echo(f"{row['track']:<14}{row['kind'][:27]:<28}{numbers}")
+        typer.echo(f"{row['track']:<{width}}{row['kind'][:27]:<28}{numbers}")
 
 
 def _view(

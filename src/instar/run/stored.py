@@ -29,6 +29,7 @@ from instar.run.masking import STORE, layout_of
 PROBE = "probe"
 """Folder of the measurements in what `instar probe` wrote."""
 NO_AGES = "this store keeps no ages; it does where task.masking.decay is above 0"
+PLUS_ONLY = "the strands have values of their own (task.masking.strands: apart); these are those of the plus strand"
 What = Literal["value", "p_true", "age"]
 
 
@@ -73,7 +74,10 @@ class Stored:
         return [found]
 
     def units(self, what: What) -> Iterator[str]:
-        """What is to be said of stores whose values are shares of a number of nats."""
+        """What is to be said of values that are shares of a number of nats, or of one strand only."""
+        for name in self.stores_with(what):
+            if self.stores[name].form.num_characters > self.layout.num_characters:
+                yield f"{name}: {PLUS_ONLY}"
         for name in self.stores_with(what) if what == "value" else ():
             scale = self.stores[name].form.scale
             if scale != 1:

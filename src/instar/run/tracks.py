@@ -40,6 +40,7 @@ from instar.run.folder import run_folder
 from instar.run.masking import STORE, layout_of
 from instar.run.shards import SAMPLES_PER_SHARD, Shards, write_shards
 from instar.run.stored import (
+    PLUS_ONLY,
     Stored,
     What,
     genome_of,
@@ -122,6 +123,8 @@ def import_values(run: Path, given: Path, *, shard: int | None = None, genome: P
     stored = of_genome(stored, genome)
     form = form_of(masking, stored.layout, stored.tokenizer.vocab_size)
     values = _given_values(stored, form, given, shard)
+    if form.num_characters > stored.layout.num_characters:
+        values.notices.append(f"{given}: {PLUS_ONLY}; the minus strand begins unseen")
     with publish_folder(place) as temporary:
         known = _fill(temporary, form, stored.layout, values.parts)
     characters = stored.layout.num_characters
