@@ -115,6 +115,7 @@ def test_a_listing_that_is_out_of_date_changes_nothing(begun: tuple, tmp_path: P
             "none",
             ("train.optimizer.lr: expected 0", "train.log_every"),
         ),
+        (("train.parallel={kind: fsdp}",), "none", ("train.parallel: expected", '"kind":"fsdp"')),
         ((), "other version", ("transformers: expected", "got 0.0.1")),
     ],
 )

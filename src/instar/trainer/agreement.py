@@ -1,32 +1,30 @@
 """Ranks of one run compare what they are about to do; where they differ, all stop, and the odd ones are named."""
 
 import json
-import socket
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 
-from instar.checkpoint.values import from_json, to_json
 from instar.core.errors import (
     DataError,
     DiskError,
     InputMissingError,
     InstarError,
     OutputError,
+    ResourceError,
     TrainingError,
     UsageError,
 )
+from instar.core.limits import named
 from instar.data import Batch
+from instar.trainer.parallel.differences import Said, differences, few, listed, message_of, said
 from instar.trainer.runtime import Runtime
 
-MOST_NAMED = 8
-"""Ranks that a message names, and facts that it lists; more are counted."""
 _KINDS = {
-    kind.exit_code: kind for kind in (InstarError, UsageError, DataError, InputMissingError, OutputError, DiskError)
+    kind.exit_code: kind
+    for kind in (InstarError, UsageError, DataError, InputMissingError, ResourceError, OutputError, DiskError)
 }
 
 Value = TypeVar("Value")
@@ -41,10 +39,9 @@ def agree(runtime: Runtime, facts: Mapping[str, str], kind: type[InstarError], *
     """
     if runtime.world_size == 1:
         return
-    ranks = _exchanged(runtime, {"facts": dict(facts)})
-    differing = [line for name in _names(ranks) for line in _differences(name, ranks)]
+    differing = differences(_exchanged(runtime, facts))
     if differing:
-        raise kind(f"the processes of this run differ{where}, so all of them stop:\n" + "\n".join(_few(differing)))
+        raise kind(f"the processes of this run differ{where}, so all of them stop:\n{differing}")
 
 
 def of_main(runtime: Runtime, scores: dict[str, Any]) -> dict[str, Any]:
@@ -86,78 +83,37 @@ def _checksum(batch: Batch) -> int:
 def together(runtime: Runtime, work: Callable[[], Value]) -> Value:
     """What `work` gives on this rank, once it has given something on all of them; all must call it.
 
-    Where it raises an InstarError on some, all raise one of that exit code: the error itself if every rank met the
-    same, otherwise one that names the ranks that met it.
+    Where it raises an InstarError on some, or the system refuses something, all raise one of that exit code: the error
+    itself if every rank met the same, otherwise one that names the ranks that met it.
     """
-    value: Any = None
-    error: InstarError | None = None
+    if runtime.world_size == 1:
+        return work()
     try:
         value = work()
-    except InstarError as met:
-        error = met
-    if runtime.world_size > 1:
-        _raise_of_all(_exchanged(runtime, _described(error)), error)
-    elif error is not None:
-        raise error
-    return value  # type: ignore[no-any-return]
+    except Exception as met:
+        error = met if isinstance(met, InstarError) else named(met)
+        if error is None:
+            raise
+        _raise_of_all(_exchanged(runtime, {"code": error.exit_code, "message": str(error)}), error)
+        raise
+    _raise_of_all(_exchanged(runtime, {}), None)
+    return value
 
 
-@dataclass(frozen=True)
-class _Rank:
-    number: int
-    host: str
-    said: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        return f"rank {self.number} on {self.host}"
+def _exchanged(runtime: Runtime, value: Mapping[str, Any]) -> list[Said]:
+    return said(runtime.exchange(message_of(value)))
 
 
-def _exchanged(runtime: Runtime, said: Mapping[str, Any]) -> list[_Rank]:
-    messages = [from_json(part) for part in runtime.exchange(to_json({"host": socket.gethostname(), "said": said}))]
-    return [_Rank(number, message["host"], message["said"]) for number, message in enumerate(messages)]
-
-
-def _names(ranks: Sequence[_Rank]) -> Iterable[str]:
-    return dict.fromkeys(name for rank in ranks for name in rank.said["facts"])
-
-
-def _differences(name: str, ranks: Sequence[_Rank]) -> Iterable[str]:
-    """A line for each value of a fact that is not the usual one."""
-    values = [rank.said["facts"].get(name, "nothing") for rank in ranks]
-    counts = Counter(values)
-    usual = max(counts, key=lambda value: (counts[value], value == values[0]))
-    odd: dict[str, list[str]] = {}
-    for rank, value in zip(ranks, values, strict=True):
-        if value != usual:
-            odd.setdefault(value, []).append(rank.name)
-    return [f"  {name}: expected {usual}; {_listed(those)}: got {value}" for value, those in odd.items()]
-
-
-def _described(error: InstarError | None) -> dict[str, Any]:
-    return {} if error is None else {"code": error.exit_code, "message": str(error)}
-
-
-def _raise_of_all(ranks: Sequence[_Rank], mine: InstarError | None) -> None:
-    failed = [rank for rank in ranks if rank.said]
+def _raise_of_all(ranks: Sequence[Said], mine: InstarError | None) -> None:
+    failed = [rank for rank in ranks if rank.value]
     if not failed:
         return
     texts: dict[str, list[str]] = {}
     for rank in failed:
-        texts.setdefault(rank.said["message"], []).append(rank.name)
+        texts.setdefault(rank.value["message"], []).append(rank.name)
     if mine is not None and len(failed) == len(ranks) and len(texts) == 1:
         raise mine
-    lines = [f"{_listed(those)}: {text}" for text, those in texts.items()]
+    lines = [f"{listed(those)}: {text}" for text, those in texts.items()]
     if len(failed) < len(ranks):
         lines.append(f"(the other processes of this run, {len(ranks) - len(failed)} of {len(ranks)}, met no fault)")
-    raise _KINDS.get(failed[0].said["code"], InstarError)("\n".join(_few(lines)))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = [f"and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
-    return ", ".join([*names[:MOST_NAMED], *more])
-
-
-def _few(lines: Sequence[str]) -> list[str]:
-    more = [f"  and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
-    return [*lines[:MOST_NAMED], *more]
+    raise _KINDS.get(failed[0].value["code"], InstarError)(few(lines))

@@ -13,6 +13,7 @@ from torch import distributed
 
 from instar.core.errors import UsageError
 from instar.trainer.parallel.config import Auto, Ddp, Fsdp
+from instar.trainer.parallel.differences import differences, message_of, said
 
 _c10d: Any = distributed  # its stores are not typed
 
@@ -33,7 +34,7 @@ class Processes:
         """Meet the processes the launcher made (RANK, WORLD_SIZE); a group that is open already is used as it is.
 
         A single process needs a group only where its weights are to be sharded. UsageError for a backend that
-        this PyTorch does not have.
+        this PyTorch does not have, and on all processes where one was to share the work in another way.
         """
         if distributed.is_initialized():
             return cls(distributed.get_rank(), distributed.get_world_size())
@@ -43,6 +44,7 @@ class Processes:
         backend = _backend(parallel.backend, device)
         timeout = timedelta(minutes=parallel.timeout)
         store = _store(world_size, timeout)
+        _compare(store, rank, world_size, {"train.parallel": parallel.model_dump_json(), "device": device.type})
         distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
         return cls(rank, world_size, store)
 
@@ -108,6 +110,15 @@ def _store(world_size: int, timeout: timedelta) -> Any:
     store, _, _ = next(_c10d.rendezvous("env://", timeout=timeout))
     life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return _c10d.PrefixStore(f"instar/{life}", store)
+
+
+def _compare(store: Any, rank: int, world_size: int, facts: dict[str, str]) -> None:
+    """UsageError on all processes where one differs in what the group itself is made by: they could not even meet."""
+    keys = [f"facts of {number}" for number in range(world_size)]
+    store.set(keys[rank], message_of(facts))
+    differing = differences(said([bytes(message) for message in store.multi_get(keys)]))
+    if differing:
+        raise UsageError(f"the processes of this run differ, so all of them stop:\n{differing}")
 
 
 def _backend(name: str, device: torch.device) -> str:
