@@ -1,17 +1,22 @@
 """What several ranks check together, each for itself; a rank whose check fails leaves with another code than 0."""
 
+import errno
 import json
 import os
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed.fsdp
 from torch import distributed, nn
 
+from instar.core.errors import DataError, InputMissingError, InstarError
+from instar.trainer.agreement import agree, of_main, together
 from instar.trainer.parallel import group
 from instar.trainer.parallel.config import Auto, Ddp, Fsdp
 from instar.trainer.parallel.parts import local
@@ -100,6 +105,32 @@ def rows_of_numbers(folder: Path) -> None:
     assert group.exchange(b"") == [b""] * 3
     assert group.from_main(messages[2 - rank]) == messages[2]
     assert group.from_main(b"not read" if rank else b"") == b""
+
+
+def facts_and_failures(folder: Path) -> None:
+    """What most ranks have is expected, also where the main one is odd; a failure of one is everybody's."""
+    sys.addaudithook(_nothing_is_unpickled)
+    runtime = Runtime.start("cpu")
+    rank = runtime.rank
+    agree(runtime, {"data": "same"}, DataError)
+    for odd in (0, 2):
+        with pytest.raises(DataError) as differing:
+            agree(runtime, {"data": "one" if rank == odd else "other", "tokenizer": "same"}, DataError)
+        named = f"  data: expected other; rank {odd} on {socket.gethostname()}: got one"
+        assert str(differing.value).splitlines()[1:] == [named]
+    assert together(runtime, lambda: rank) == rank
+    failures = ((1, 66, InputMissingError("no such file")), (2, 74, OSError(errno.ENOSPC, "no space", "/x")))
+    for failing, code, error in failures:
+        with pytest.raises(InstarError, match=rf"^rank {failing} on ") as met:
+            together(runtime, partial(_raised, error if rank == failing else None))
+        assert met.value.exit_code == code
+    assert of_main(runtime, {"loss": 0.1 + rank, "worst": float("inf")}) == {"loss": 0.1, "worst": float("inf")}
+    assert runtime.exchange_numbers([rank, 1 << 62]) == [[number, 1 << 62] for number in range(3)]
+
+
+def _raised(error: Exception | None) -> None:
+    if error is not None:
+        raise error
 
 
 def sharded_modules(folder: Path) -> None:

@@ -13,6 +13,7 @@ SPREAD = Path(__file__).with_name("spread.py")
     ("name", "world"),
     [
         ("rows_of_numbers", 3),
+        ("facts_and_failures", 3),
         ("sharded_modules", 2),
         ("one_infinite_number", 2),
         ("with_accelerate", 2),

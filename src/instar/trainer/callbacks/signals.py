@@ -30,7 +30,7 @@ class Signals(Callback):
 
     def step_ended(self, state: TrainState, result: StepResult) -> None:
         if self.runtime.any(self.asked is not None):
-            state.stop_reason = self.asked or PREEMPTED
+            state.stop_reason = INTERRUPTED if self.runtime.any(self.asked == INTERRUPTED) else PREEMPTED
 
     def fit_failed(self, state: TrainState, error: BaseException) -> None:
         self._restore()
