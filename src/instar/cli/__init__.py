@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from instar.cli.launched import CommandLineError, is_main, takes_part
 from instar.core.errors import InstarError
 from instar.core.products import ask_for_reproducible_products
 
@@ -36,9 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     """The exit code of one command; a closed pipe and an interrupt end it without a word."""
     try:
+        if not takes_part(arguments):
+            return 0
         from instar.cli.app import app
 
-        app(arguments, prog_name="instar")
+        code = app(arguments, prog_name="instar", standalone_mode=is_main())
     except SystemExit as leaving:
         return _flushed(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
     except KeyboardInterrupt:
@@ -46,7 +49,17 @@ def _run(arguments: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _flushed(0)
-    return _flushed(0)
+    except Exception as error:
+        if is_main() or not _is_usage_error(error):
+            raise
+        return int(error.exit_code)  # type: ignore[attr-defined]
+    return _flushed(code if isinstance(code, int) else 0)
+
+
+def _is_usage_error(error: Exception) -> bool:
+    """True for what every process finds wrong with a command line: then the main process reports it."""
+    is_of_parser = hasattr(error, "exit_code") and not isinstance(error, InstarError)
+    return is_of_parser or isinstance(error, CommandLineError)
 
 
 def _flushed(code: int) -> int:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from instar.cli.launched import CommandLineError
 from instar.cli.options import AllowUnknown, AsJson, Model, examples, given_path, show
-from instar.core.errors import UsageError
 
 
 @examples(
@@ -44,7 +44,7 @@ def generate(
 
     given = list(words or ())
     if (input_file is None) != (output is None):
-        raise UsageError("--input and --output go together: a file of prompts, and where their texts are written")
+        raise CommandLineError("--input and --output go together: a file of prompts, and where their texts are written")
     if input_file is not None and output is not None:
         show(
             generate_file(
@@ -59,7 +59,7 @@ def generate(
         )
         return
     if not given:
-        raise UsageError('wanted a prompt, like instar generate CHECKPOINT "Once upon a time", or --input FILE')
+        raise CommandLineError('wanted a prompt, like instar generate CHECKPOINT "Once upon a time", or --input FILE')
     if as_json:
         show(run(checkpoint, given[0], given[1:], tell=_tell), as_json=True)
         return

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from instar.cli.launched import CommandLineError
 from instar.cli.options import AllowUnknown, AsJson, Model, examples, given_path, show
-from instar.core.errors import UsageError
 
 
 @examples(
@@ -37,7 +37,7 @@ def predict(
     from instar.run.predict import predict_split
 
     if (input_file is None) == (split is None):
-        raise UsageError("wanted one of --input FILE and --split eval|test")
+        raise CommandLineError("wanted one of --input FILE and --split eval|test")
     if input_file is not None:
         show(run(checkpoint, input_file=input_file, output=output, allow_unknown=allow_unknown), as_json=as_json)
     elif split is not None:

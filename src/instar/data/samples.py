@@ -5,6 +5,7 @@ Letters: D documents of a batch (one a sample), T its tokens, N samples asked fo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -263,13 +264,25 @@ class Samples:
         if batch_tokens < 1 or not 0 <= rank < shares:
             raise ValueError(f"wanted batch_tokens >= 1 and 0 <= rank < shares; got {batch_tokens}, {rank}, {shares}")
         first, last = len(self) * rank // shares, len(self) * (rank + 1) // shares
+        return map(self._batch, self._grouped(first, last, batch_tokens))
+
+    def batches_in_turn(self, batch_tokens: int, *, rank: int, shares: int) -> Iterator[Batch]:
+        """Of the batches that `batches` makes of all samples every `shares`-th, from number `rank` on."""
+        grouped = islice(self._grouped(0, len(self), batch_tokens), rank, None, shares)
+        return map(self._batch, grouped)
+
+    def _grouped(self, first: int, last: int, batch_tokens: int) -> Iterator[Ints]:
+        """The samples from `first` to `last` in groups of at most `batch_tokens` tokens."""
         while first < last:
             ahead = np.arange(first, min(last, first + batch_tokens, first + _SCAN), dtype=np.int64)
             total = np.cumsum(self.lengths(ahead[: 1 << 14]))
             taken = max(1, int(np.searchsorted(total, batch_tokens, side="right")))
-            batch = self.gather(ahead[:taken], np.zeros(taken, dtype=np.int64))
-            yield replace(batch, characters_T=torch.from_numpy(self.characters(ahead[:taken])))
+            yield ahead[:taken]
             first += taken
+
+    def _batch(self, index_D: Ints) -> Batch:
+        batch = self.gather(index_D, np.zeros(len(index_D), dtype=np.int64))
+        return replace(batch, characters_T=torch.from_numpy(self.characters(index_D)))
 
     def split(self, fraction: float, seed: int) -> tuple["Samples", "Samples"]:
         """(train, held out), two sets that share no token; equal arguments give equal sets.

@@ -77,17 +77,21 @@ class Evaluator:
         return metric.language_model_scores(summed.nll_sum, summed.correct, summed.count, characters, masked=is_masked)
 
     def _label_scores(self, batches: Iterable[Batch]) -> dict[str, Any]:
+        samples: list[NDArray[Any]] = []
         labels: list[NDArray[Any]] = []
         logits: list[NDArray[Any]] = []
         for batch, counts in self.in_step(batches):
             prepared = self._prepared(batch)
             said = self.network(prepared)
             if counts:
+                samples.append(prepared.samples_D)
                 logits.append(said.logits_MV().float().cpu().numpy())
                 labels.append(_targets(prepared).cpu().numpy())
-        labels_D, logits_DC = (
-            self.gather(np.concatenate(parts) if parts else np.empty(0)) for parts in (labels, logits)
+        samples_D, labels_D, logits_DC = (
+            self.gather(np.concatenate(parts) if parts else np.empty(0)) for parts in (samples, labels, logits)
         )
+        order_D = np.argsort(samples_D, kind="stable")  # a sum of floats depends on its order
+        labels_D, logits_DC = labels_D[order_D], logits_DC[order_D]
         if labels_D.ndim == 2:
             return metric.multi_label_scores(labels_D, logits_DC, self.label_names or ())
         if np.issubdtype(labels_D.dtype, np.floating):

@@ -21,13 +21,13 @@ from instar.data.tokenizer import Tokenizer
 from instar.data.unknown import TokenCount
 from instar.inference.choosing import Recorded, processors
 from instar.inference.decoding import Decoding
+from instar.inference.division import Division, Row
 from instar.inference.ending import Endings, StopTexts, TextStream
 from instar.inference.evaluate import evaluation_mode
 from instar.model import Network
 from instar.model.quiet import quiet
 
 _AHEAD = 512
-Row = dict[str, Any]
 OnText = Callable[[str], None]
 
 
@@ -50,6 +50,8 @@ class Generator:
     """Hears, once, what was cut off, with counts."""
     count: TokenCount = field(default_factory=TokenCount)
     """Tokens of the prompts of `rows` so far."""
+    division: Division = field(default_factory=Division)
+    """Which batches this process computes; every process gets all rows."""
 
     def __post_init__(self) -> None:
         if self.network.pooling is not None or not self.network.model.can_generate():
@@ -73,7 +75,7 @@ class Generator:
         """
         remaining = iter(prompts)
         cut = total = longest = 0
-        while ahead := list(islice(remaining, _AHEAD)):
+        while ahead := list(islice(remaining, _AHEAD * self.division.size)):
             encoded = [one.ids.tolist() for one in self.tokenizer.encode_batch(ahead)]
             for ids in encoded:
                 self.count.add(ids, self.tokenizer.unk_id)
@@ -95,8 +97,11 @@ class Generator:
         rows: list[Row] = [{"row": number} for number in named]
         given = [self._fitted(prompt, row, self.begin) for prompt, row in zip(prompts, rows, strict=True)]
         with self._ready():
-            for places in self._batches(given):
-                found = self._batch([given[place] for place in places], [named[place] for place in places], None)
+            batches = list(self._batches(given))
+            answers = self.division.rows(
+                batches, lambda batch: self._batch([given[n] for n in batch], [named[n] for n in batch], None)
+            )
+            for places, found in zip(batches, answers, strict=True):
                 for place, row in zip(places, found, strict=True):
                     rows[place] |= row
         return rows
@@ -150,15 +155,18 @@ class Generator:
         return [*begin, *list(prompt)[len(prompt) - max(room, 0) :]]
 
     def _batches(self, prompts: list[list[int]]) -> Iterator[list[int]]:
-        """Places of prompts of like length, the longest first, within the token budget; empty ones left out."""
-        places = sorted(
-            (place for place, prompt in enumerate(prompts) if prompt), key=lambda place: -len(prompts[place])
-        )
-        while places:
-            width = len(prompts[places[0]]) + self._new_tokens
-            size = max(1, self.decoding.batch_tokens // (width * self.decoding.num_beams))
-            yield places[:size]
-            places = places[size:]
+        """Places of prompts of like length, the longest first, within the token budget; empty ones left out.
+
+        Batches are made of _AHEAD prompts at a time, so that they are the same on any number of processes.
+        """
+        for first in range(0, len(prompts), _AHEAD):
+            near = range(first, min(first + _AHEAD, len(prompts)))
+            places = sorted((place for place in near if prompts[place]), key=lambda place: -len(prompts[place]))
+            while places:
+                width = len(prompts[places[0]]) + self._new_tokens
+                size = max(1, self.decoding.batch_tokens // (width * self.decoding.num_beams))
+                yield places[:size]
+                places = places[size:]
 
     @contextmanager
     def _ready(self) -> Iterator[None]:

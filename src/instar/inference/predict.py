@@ -6,7 +6,6 @@ Shape letters: T tokens, D documents, M places, C classes, V vocabulary, K best 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from instar.core.errors import DataError
 from instar.data import Batch
 from instar.data.tokenizer import Marks, Tokenizer
 from instar.data.unknown import TokenCount
+from instar.inference.division import Division, Row
 from instar.inference.evaluate import evaluation_mode
 from instar.inference.label import label_answer
 from instar.model import Forward, Network
@@ -24,7 +24,6 @@ from instar.task import TaskLike
 MASK_WORD = "[MASK]"
 _TEXTS_AHEAD = 512
 
-Row = dict[str, Any]
 Ids = NDArray[np.int64]
 
 
@@ -52,6 +51,8 @@ class Predictor:
     batch_tokens: int = 8192
     count: TokenCount = field(default_factory=TokenCount)
     """Tokens of the texts so far."""
+    division: Division = field(default_factory=Division)
+    """Which batches this process computes; every process gets all rows."""
 
     @torch.no_grad()
     def rows(self, texts: Iterable[str]) -> Iterator[Row]:
@@ -62,7 +63,7 @@ class Predictor:
         """
         remaining = iter(texts)
         first = 0
-        while ahead := list(islice(remaining, _TEXTS_AHEAD)):
+        while ahead := list(islice(remaining, _TEXTS_AHEAD * self.division.size)):
             with evaluation_mode(self.network):
                 yield from ({"row": first + place, **row} for place, row in enumerate(self._answers(ahead)))
             first += len(ahead)
@@ -70,17 +71,27 @@ class Predictor:
     def _answers(self, texts: list[str]) -> list[Row]:
         encoded = [self._ids(text) for text in texts]
         rows: list[Row] = [row for _, row in encoded]
-        longest_first = sorted(range(len(texts)), key=lambda place: -len(encoded[place][0]))
-        full = [place for place in longest_first if len(encoded[place][0]) > self._num_added]
-        for place in set(longest_first) - set(full):
-            rows[place]["skipped"] = "the text has no token"
-        while full:
-            total = np.cumsum([len(encoded[place][0]) for place in full])
-            taken = max(1, int(np.searchsorted(total, self.batch_tokens, side="right")))
-            chosen, full = full[:taken], full[taken:]
-            for place, row in zip(chosen, self._judge([encoded[place][0] for place in chosen]), strict=True):
-                rows[place] |= row
+        batches: list[list[int]] = []
+        for first in range(0, len(texts), _TEXTS_AHEAD):
+            numbers = range(first, min(first + _TEXTS_AHEAD, len(texts)))
+            full = [number for number in numbers if len(encoded[number][0]) > self._num_added]
+            for number in set(numbers) - set(full):
+                rows[number]["skipped"] = "the text has no token"
+            batches += self._batches(full, [len(encoded[number][0]) for number in full])
+        answers = self.division.rows(batches, lambda batch: list(self._judge([encoded[number][0] for number in batch])))
+        for batch, found in zip(batches, answers, strict=True):
+            for number, row in zip(batch, found, strict=True):
+                rows[number] |= row
         return rows
+
+    def _batches(self, numbers: list[int], lengths: list[int]) -> Iterator[list[int]]:
+        """Texts of like length together, the longest first."""
+        order = sorted(range(len(numbers)), key=lambda place: -lengths[place])
+        while order:
+            total = np.cumsum([lengths[place] for place in order])
+            taken = max(1, int(np.searchsorted(total, self.batch_tokens, side="right")))
+            yield [numbers[place] for place in order[:taken]]
+            order = order[taken:]
 
     @property
     def _marks(self) -> tuple[list[int], list[int]]:

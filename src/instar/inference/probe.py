@@ -4,8 +4,9 @@ Shape letters: T tokens, P places that may be hidden, M places of a pass, V voca
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,23 @@ class Said:
     """Nats."""
     bases_MK4: NDArray[np.float32] | None
     """Chance of A, C, G and T at each letter of the token; None where tokens are no bases."""
+
+
+def to_arrays(passes: Sequence[Said]) -> dict[str, NDArray[Any]]:
+    """What was said, as arrays with names."""
+    return {
+        f"{number}.{name}": values
+        for number, said in enumerate(passes)
+        for name, values in vars(said).items()
+        if values is not None
+    }
+
+
+def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> list[Said]:
+    """What `to_arrays` was given."""
+    count = 1 + max((int(name.split(".")[0]) for name in arrays), default=-1)
+    names = [field.name for field in fields(Said)]
+    return [Said(*(arrays.get(f"{number}.{name}") for name in names)) for number in range(count)]  # type: ignore[arg-type]
 
 
 def passes_of(batch: Batch, rate: float, key: int) -> Iterator[NDArray[np.int64]]:

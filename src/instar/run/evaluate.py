@@ -15,6 +15,7 @@ from instar.data.source import Source
 from instar.inference.evaluate import Evaluator
 from instar.run.baseline import baseline, best_of, described
 from instar.run.corpus import cut_of, known_labels, must_be_known
+from instar.run.division import divided, division
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
 from instar.run.source import hides_labels, source_like
@@ -22,14 +23,23 @@ from instar.run.source import hides_labels, source_like
 SplitName = Literal["eval", "test"]
 
 
+@divided
 def evaluate(
     checkpoint: Path, *, split: SplitName = "eval", input_file: Path | None = None, allow_unknown: bool = False
 ) -> dict[str, Any]:
     """Scores on a split of the run's data, or on another file read in the same way; other splits are not read.
 
     DataError if most tokens are unknown to the checkpoint's tokenizer, unless `allow_unknown` or the run allows it.
+    Processes divide the batches.
     """
-    saved = take_up(checkpoint)
+    return scores_of(checkpoint, split=split, input_file=input_file, allow_unknown=allow_unknown)
+
+
+def scores_of(
+    checkpoint: Path, *, split: SplitName = "eval", input_file: Path | None = None, allow_unknown: bool = False
+) -> dict[str, Any]:
+    """What `evaluate` returns; the main process alone has the baseline."""
+    saved, shared = take_up(checkpoint), division()
     with disk_errors(saved.config.data.cache_folder()):
         samples = _split(saved, split) if input_file is None else _given(saved, input_file)
     what = f"data.{split}" if input_file is None else str(input_file)
@@ -41,10 +51,12 @@ def evaluate(
         seed=saved.config.seed,
         device=saved.runtime.device,
         label_names=saved.labels.names,
+        gather=shared.gather,
     )
-    scores = evaluator.scores(samples.batches(saved.config.train.micro_tokens or EVALUATION_TOKENS))
+    size = saved.config.train.micro_tokens or EVALUATION_TOKENS
+    scores = evaluator.scores(samples.batches_in_turn(size, rank=shared.rank, shares=shared.size))
     told = samples.cache.token_count.facts() | ({} if warning is None else {"warning": warning})
-    train = _trained_on(saved)
+    train = _trained_on(saved) if shared.is_main else None
     rows = [] if train is None else baseline(saved.config, saved.task, train, samples)
     beside = best_of(rows) | ({"baseline": described(rows)} if rows else {})
     return {"checkpoint": str(checkpoint), "split": split, **scores, **beside, **told}

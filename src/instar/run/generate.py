@@ -10,6 +10,7 @@ from instar.data.document import Document
 from instar.data.source import ColumnSource
 from instar.inference.decoding import Decoding
 from instar.inference.generate import Generator, OnText
+from instar.run.division import divided, division
 from instar.run.foreign import take_up_any
 from instar.run.predict import allows_unknown, must_be_new
 from instar.run.rows import Answers
@@ -27,6 +28,7 @@ def decoding_of(overrides: Sequence[str]) -> Decoding:
 
 def generator_of(ready: Ready, decoding: Decoding, tell: Tell) -> Generator:
     """What continues texts with a model."""
+    shared = division()
     return Generator(
         network=ready.network,
         tokenizer=ready.tokenizer,
@@ -34,7 +36,8 @@ def generator_of(ready: Ready, decoding: Decoding, tell: Tell) -> Generator:
         decoding=decoding,
         begin=() if ready.tokenizer.marks is None else ready.tokenizer.marks[0],
         end_ids=ready.end_ids,
-        tell=tell,
+        tell=tell if shared.is_main else lambda _: None,
+        division=shared,
     )
 
 
@@ -51,6 +54,7 @@ def generate(
     return {"prompt": prompt, **generator.stream(prompt, on_text or (lambda _: None))}
 
 
+@divided
 def generate_file(
     checkpoint: Path,
     *,
@@ -63,6 +67,7 @@ def generate_file(
     """Write one JSON object a line, one for each prompt of the file, in order; returns what was done.
 
     The output is there whole or not at all. DataError if most tokens are unknown, unless `allow_unknown`.
+    Processes divide the batches.
     """
     decoding = decoding_of(overrides)
     must_be_new(output)
@@ -79,7 +84,8 @@ def generate_file(
         return document.text + after if document.text else ""
 
     tokens = 0
+    rows = answers.rows(generator.rows, prompt=prompt)
     with disk_errors(output):
-        for row in write_rows(output, answers.rows(generator.rows, prompt=prompt)):
+        for row in write_rows(output, rows) if division().is_main else rows:
             tokens += row.get("tokens", 0)
     return {"output": str(output), **answers.facts(), "tokens": tokens}

@@ -11,9 +11,11 @@ from instar.core.errors import OutputError, UsageError
 from instar.data.config import Split
 from instar.data.document import Document
 from instar.data.source import Source
-from instar.inference.predict import Predictor, Row
+from instar.inference.division import Row
+from instar.inference.predict import Predictor
 from instar.run.corpus import layout_of
-from instar.run.evaluate import SplitName, evaluate
+from instar.run.division import divided, division
+from instar.run.evaluate import SplitName, scores_of
 from instar.run.foreign import take_up_any
 from instar.run.rows import Answers
 from instar.run.saved import Ready, Saved, take_up
@@ -21,10 +23,12 @@ from instar.run.source import hides_labels, source_like
 from instar.run.writing import write_rows
 
 
+@divided
 def predict(checkpoint: Path, *, input_file: Path, output: Path, allow_unknown: bool = False) -> dict[str, Any]:
     """Write one JSON object a line, one for each document of the file, in order; returns what was done.
 
     The output is there whole or not at all. DataError if most tokens are unknown, unless `allow_unknown`.
+    Processes divide the batches.
     """
     must_be_new(output)
     ready = take_up_any(checkpoint)
@@ -34,6 +38,7 @@ def predict(checkpoint: Path, *, input_file: Path, output: Path, allow_unknown: 
     return {"output": str(output), **answers.facts()}
 
 
+@divided
 def predict_split(checkpoint: Path, *, split: SplitName, output: Path, allow_unknown: bool = False) -> dict[str, Any]:
     """The same for all documents of a split of a classifier's run, each once, with their labels; then the scores.
 
@@ -60,11 +65,12 @@ def predict_split(checkpoint: Path, *, split: SplitName, output: Path, allow_unk
     answers, rows = _written(saved, source, output, allow_unknown=allow_unknown)
     if not is_hidden:
         deque(rows, maxlen=0)
-        scores = evaluate(checkpoint, split=split, allow_unknown=allow_unknown)
+        scores = scores_of(checkpoint, split=split, allow_unknown=allow_unknown)
         return {**scores, "output": str(output), **answers.facts()}
     held = list(rows)
-    with disk_errors(submission):
-        _write_submission(submission, held)
+    if division().is_main:
+        with disk_errors(submission):
+            _write_submission(submission, held)
     return {"output": str(output), "submission": str(submission), "split": split, **answers.facts()}
 
 
@@ -74,8 +80,8 @@ def allows_unknown(ready: Ready) -> bool:
 
 
 def must_be_new(output: Path) -> None:
-    """OutputError if the file is there already."""
-    if output.exists():
+    """OutputError if the file is there already; the main process looks, which is the one that makes it."""
+    if division().is_main and output.exists():
         raise OutputError(f"{output}: exists already; choose another --output")
 
 
@@ -92,6 +98,7 @@ def predictor_of(ready: Ready, *, best: int = 5) -> Predictor:
         reads_forward=isinstance(ready, Saved) and layout_of(ready.config, ready.network) == "decoder",
         marks=None if isinstance(ready, Saved) else ready.tokenizer.marks,
         best=best,
+        division=division(),
     )
 
 
@@ -100,7 +107,7 @@ def _written(ready: Ready, source: Source, output: Path, *, allow_unknown: bool)
     predictor = predictor_of(ready)
     answers = Answers(source, ready.tokenizer, predictor.count, allow_unknown=allow_unknown)
     rows = answers.rows(predictor.rows, label=lambda document: _label(document, ready))
-    return answers, _on_disk(output, rows)
+    return answers, _on_disk(output, rows) if division().is_main else rows
 
 
 def _on_disk(output: Path, rows: Iterator[Row]) -> Iterator[Row]:

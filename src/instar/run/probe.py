@@ -3,9 +3,11 @@
 Letters: M places of a pass, N characters.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,13 +24,15 @@ from instar.data.cache import build_cache
 from instar.data.located import Located
 from instar.data.samples import Samples
 from instar.data.source import Fasta, Source
-from instar.inference.probe import BASES, Prober, Said, letters_of
+from instar.inference.division import Division
+from instar.inference.probe import BASES, Prober, Said, from_arrays, letters_of, to_arrays
 from instar.masking.layout import Layout, Spans
 from instar.masking.plane import Form, Plane, encode, seal
 from instar.masking.plane_writer import PlaneWriter
 from instar.masking.statistic import scale_of
 from instar.run.config import RunConfig
 from instar.run.corpus import cut_of, must_be_known
+from instar.run.division import divided, division
 from instar.run.masking import layout_of
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
@@ -54,45 +58,61 @@ class Asked:
     """Genome tracks written beside the values; a text has none."""
 
 
+@divided
 def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
-    """Write what the checkpoint says of every token into a new folder; its weights are proven untouched."""
-    saved = take_up(checkpoint)
+    """Write what the checkpoint says of every token into a new folder; its weights are proven untouched.
+
+    Processes divide the batches, and the main one writes.
+    """
+    saved, shared = take_up(checkpoint), division()
     config = _config(saved, asked)
     rate = _rate(config) if asked.rate is None else asked.rate
     if not 0 < rate <= 1:
         raise UsageError(f"--rate: wanted a number above 0 and at most 1; got {rate}")
-    _must_be_new(output)
+    if shared.is_main:
+        _must_be_new(output)
     if asked.tracks != "none" and isinstance(config.data.train, Fasta):
         _must_have_tracks(config.data.train)
     cache = build_cache(config.data.train, saved.tokenizer, config.data.cache_folder(), processes=config.data.processes)
     allowed = config.data.allow_unknown_tokens
     warning = must_be_known(str(asked.data or "data.train"), cache, saved.tokenizer, is_allowed=allowed)
     cut = cut_of(config.model_copy(update={"data": _windows(config)}), saved.network)
-    samples = Samples(cache, saved.tokenizer, cut)
     layout = layout_of(config, cache)
-    is_genome = isinstance(config.data.train, Fasta)
-    with _new_folder(output):
-        planes = _Planes(output / PROBE, layout, saved.tokenizer.vocab_size, with_bases=is_genome)
-        digest = weights_digest(saved.network)
-        prober = Prober(
-            network=saved.network,
-            tokenizer=saved.tokenizer,
-            device=saved.runtime.device,
-            rate=rate,
-            seed=config.seed,
-            letters_V=letters_of(saved.tokenizer) if is_genome else None,
-        )
-        with planes:
-            tokens = _ask(prober, Located(samples, layout.first_N[:-1]), planes)
+    located = Located(Samples(cache, saved.tokenizer, cut), layout.first_N[:-1])
+    digest = weights_digest(saved.network)
+    said = _said(_prober(saved, config, rate), located, shared)
+    if not shared.is_main:
+        deque(said, maxlen=0)
         must_be_untouched(saved.network, digest)
+        shared.exchange(b"")
+        return {}
+    with _new_folder(output):
+        is_genome = isinstance(config.data.train, Fasta)
+        planes = _Planes(output / PROBE, layout, saved.tokenizer.vocab_size, with_bases=is_genome)
+        with planes:
+            for index_D, passes in said:
+                planes.write(_gathered(located, index_D), passes)
+        must_be_untouched(saved.network, digest)
+        shared.exchange(b"")  # the weights of all processes are untouched
         planes.finish()
         saved.tokenizer.save(output)
         replace_bytes(output / "run.yaml", to_json(config.model_dump(mode="json", by_alias=True)))
-        facts = {"checkpoint": str(checkpoint), "rate": rate, "tokens": tokens, "weights_sha256": digest}
+        facts = {"checkpoint": str(checkpoint), "rate": rate, "tokens": planes.count, "weights_sha256": digest}
         write_json(output / "probe.json", facts | planes.means())
     told = cache.token_count.facts() | ({} if warning is None else {"warning": warning})
     written = _tracks(output, config.data.train, asked.tracks)
     return {"output": str(output), **facts, **planes.means(), "weights": "untouched", "tracks": written, **told}
+
+
+def _prober(saved: Saved, config: RunConfig, rate: float) -> Prober:
+    return Prober(
+        network=saved.network,
+        tokenizer=saved.tokenizer,
+        device=saved.runtime.device,
+        rate=rate,
+        seed=config.seed,
+        letters_V=letters_of(saved.tokenizer) if isinstance(config.data.train, Fasta) else None,
+    )
 
 
 def _config(saved: Saved, asked: Asked) -> RunConfig:
@@ -142,18 +162,25 @@ def _must_have_tracks(source: Fasta) -> None:
         raise UsageError(f"{error}; with --tracks none the values are kept without tracks") from error
 
 
-def _ask(prober: Prober, located: Located, planes: "_Planes") -> int:
-    tokens = 0
+def _said(prober: Prober, located: Located, shared: Division) -> Iterator[tuple[NDArray[np.int64], list[Said]]]:
+    """The samples of each batch, and what was said of each pass over them, in order; each process computes some."""
+    remaining = _batches(located)
+    while batches := list(islice(remaining, shared.size)):
+        mine = [said for index_D in shared.mine(batches) for said in prober.ask(_gathered(located, index_D))]
+        yield from zip(batches, map(from_arrays, shared.arrays(to_arrays(mine))), strict=False)
+
+
+def _batches(located: Located) -> Iterator[NDArray[np.int64]]:
     first, size = 0, max(1, EVALUATION_TOKENS)
     while first < len(located):
         lengths = located.lengths(np.arange(first, min(len(located), first + size)))
         taken = max(1, int(np.searchsorted(np.cumsum(lengths), size, side="right")))
-        batch = located.gather(np.arange(first, first + taken), np.zeros(taken, dtype=np.int64))
-        for said in prober.ask(batch):
-            planes.write(batch, said)
-            tokens += len(said.place_M)
+        yield np.arange(first, first + taken)
         first += taken
-    return tokens
+
+
+def _gathered(located: Located, index_D: NDArray[np.int64]) -> Batch:
+    return located.gather(index_D, np.zeros(len(index_D), dtype=np.int64))
 
 
 class _Planes:
@@ -177,7 +204,7 @@ class _Planes:
         self._writers: dict[str, PlaneWriter] = {}
         must_have_room(folder, sum(sum(form.sizes().values()) for form in self._forms.values()))
         self._sums = dict.fromkeys(MEASURES, 0.0)
-        self._count = 0
+        self.count = 0
         for name, form in self._forms.items():
             Plane.create(folder / name, form)
 
@@ -190,8 +217,12 @@ class _Planes:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def write(self, batch: Batch, said: Said) -> None:
-        """Put what was said of a pass where its characters lie."""
+    def write(self, batch: Batch, passes: Iterable[Said]) -> None:
+        """Put what was said of a batch where its characters lie."""
+        for said in passes:
+            self._write_pass(batch, said)
+
+    def _write_pass(self, batch: Batch, said: Said) -> None:
         if batch.starts_T is None or batch.characters_T is None:
             raise ValueError("the batch does not say where its characters lie")
         spans = Spans(batch.starts_T.numpy(), batch.characters_T.numpy())[said.place_M]
@@ -205,7 +236,7 @@ class _Planes:
         for name, value_M in values.items():
             self._sums[name] += float(value_M.sum(dtype=np.float64))
             self._put(name, places_N, np.repeat(value_M, length_M))
-        self._count += len(said.place_M)
+        self.count += len(said.place_M)
         if said.bases_MK4 is not None:
             letter_N = np.arange(len(places_N)) - np.repeat(np.cumsum(length_M) - length_M, length_M)
             row_N = np.repeat(np.arange(len(length_M)), length_M)
@@ -224,7 +255,7 @@ class _Planes:
 
     def means(self) -> dict[str, float]:
         """Mean of each measure over the tokens."""
-        return {f"mean_{name}": total / max(1, self._count) for name, total in self._sums.items()}
+        return {f"mean_{name}": total / max(1, self.count) for name, total in self._sums.items()}
 
 
 def _tracks(output: Path, source: Source, wanted: Tracks) -> list[str]:
