@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from instar.core.errors import InstarError
+from instar.core.limits import named
 from instar.inference.division import Division
 from instar.trainer.parallel import group
 from instar.trainer.parallel.config import Auto
@@ -61,7 +62,7 @@ def _ending(error: BaseException, processes: Processes) -> tuple[bool, int]:
     if isinstance(error, _FailedElsewhere):
         code = error.code
     elif isinstance(error, Exception):
-        own = getattr(error, "exit_code", InstarError.exit_code)
+        own = getattr(named(error) or error, "exit_code", InstarError.exit_code)
         try:
             rank, code = _first_failed(_sent(_ERROR + str(own).encode())) or (processes.rank, own)
         except _LostProcess:
@@ -101,7 +102,7 @@ def _sent(message: bytes) -> list[bytes]:
         return group.exchange(message)
     except RuntimeError as error:
         raise _LostProcess(
-            "another process of this command ended without a message (was it killed, or out of memory?); "
+            "another process of this command ended without a message (killed, perhaps for the memory it took); "
             "nothing was written; run the command again"
         ) from error
 
