@@ -58,7 +58,7 @@ def divided(verb: Verb) -> Verb:
 def _ending(error: BaseException, processes: Processes) -> tuple[bool, int]:
     """(whether this process reports the error, exit code of all)."""
     if isinstance(error, _LostProcess):
-        return processes.failed(error.exit_code)
+        return processes.is_first_to_notice(), error.exit_code
     if isinstance(error, _FailedElsewhere):
         code = error.code
     elif isinstance(error, Exception):
@@ -66,7 +66,7 @@ def _ending(error: BaseException, processes: Processes) -> tuple[bool, int]:
         try:
             rank, code = _first_failed(_sent(_ERROR + str(own).encode())) or (processes.rank, own)
         except _LostProcess:
-            return processes.failed(own)
+            return processes.is_first_to_notice(), own
         if rank == processes.rank:
             return True, own
     else:

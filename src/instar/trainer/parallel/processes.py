@@ -99,6 +99,13 @@ class Processes:
             _exit(code)
         atexit.register(_exit, code)  # before the interpreter's own tear-down
 
+    def is_first_to_notice(self) -> bool:
+        """True on the one of the remaining processes that reports that another was lost."""
+        if self._store is not None:
+            with suppress(RuntimeError):  # lost with the process that kept the list
+                return bool(self._store.add("lost", 1) == 1)
+        return True
+
 
 def _store(world_size: int, timeout: timedelta) -> Any:
     """Where processes leave their addresses; each life of a job that `torchrun` restarts has its own.
