@@ -97,6 +97,28 @@ def deep(folder: Path) -> Path:
     return folder
 
 
+def shards(name: str, *, is_link: bool = False) -> Any:
+    """Weights outside of the folder, which its index names."""
+
+    def moved(folder: Path) -> Path:
+        outside = folder.parent / "outside.safetensors"
+        (folder / "model.safetensors").rename(outside)
+        names = {tensor: name.format(outside) for tensor in load_file(outside)}
+        if is_link:
+            (folder / name).symlink_to(outside)
+        else:
+            (folder / "model-2.safetensors").write_bytes(outside.read_bytes())
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+        return folder
+
+    return moved
+
+
+def no_index(folder: Path) -> Path:
+    (folder / "model.safetensors.index.json").write_text("[" * 100_000)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("spoilt", "error", "words"),
     [
@@ -113,6 +135,10 @@ def deep(folder: Path) -> Path:
         (values(num_labels=100_000_000), DataError, "num_labels is 100,000,000"),
         (values(quantization_config={"quant_method": "gptq"}), DataError, "is quantised"),
         (deep, DataError, "expected|wanted"),
+        (shards("../outside.safetensors"), DataError, "expected names of files in this folder alone"),
+        (shards("{}"), DataError, "expected names of files in this folder alone"),
+        (shards("model-1.safetensors", is_link=True), DataError, "is a link out of its folder"),
+        (no_index, DataError, "expected an index of weights"),
     ],
 )
 def test_what_is_no_whole_model_is_named(tmp_path: Path, spoilt: Any, error: type[InstarError], words: str) -> None:

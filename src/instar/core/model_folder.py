@@ -1,8 +1,9 @@
 """What a folder in Transformers' layout must be before anything in it is read.
 
-Only names, kinds of files and their first bytes are looked at.
+Only names, kinds of files, their first bytes and the index of weights are looked at.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from instar.core.errors import DataError, InputMissingError
 _READ = (".safetensors", ".json", ".txt", ".jinja", ".model", ".bpe")
 _POINTER = b"version https://git-lfs"
 _LARGEST_POINTER = 1024
+_LARGEST_INDEX = 64 << 20
 _GGUF = (
     "weights in GGUF format, which instar does not read; take the folder that it was made from, or convert it: "
     "`AutoModelForCausalLM.from_pretrained(FOLDER, gguf_file=NAME).save_pretrained(NEW)` of Transformers"
@@ -40,6 +42,34 @@ def must_be_model_folder(path: Path) -> None:
     if gguf is not None and not any(path.glob("*.safetensors")):
         raise DataError(f"{gguf}: {_GGUF}")
     must_have_whole_files(path)
+    _must_name_its_own_shards(path)
+
+
+def _must_name_its_own_shards(folder: Path) -> None:
+    """DataError for an index of weights that names files of another folder."""
+    for path in sorted(folder.glob("*.safetensors.index.json")):
+        size = path.stat().st_size
+        try:
+            if size > _LARGEST_INDEX:
+                raise ValueError(f"it has {size:,} bytes")
+            names = {str(name) for name in json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{path}: expected an index of weights, with a `weight_map`; {reason}") from None
+        for name in sorted(names):
+            if Path(name).name != name:
+                raise DataError(f"{path}: names {name!r} for weights; expected names of files in this folder alone")
+            must_lie_in(folder, folder / name)
+
+
+def must_lie_in(folder: Path, path: Path) -> None:
+    """DataError for a link that leads out of the folder; the hub's cache keeps what a snapshot links to in `blobs`."""
+    if not path.is_symlink():
+        return
+    home, target = folder.resolve(), path.resolve()
+    roots = [home, *([home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [])]
+    if not any(target.is_relative_to(root) for root in roots):
+        raise DataError(f"{path}: is a link out of its folder, to {target}; put a copy of the file in its place")
 
 
 def must_have_whole_files(folder: Path) -> None:

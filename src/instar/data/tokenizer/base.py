@@ -10,6 +10,7 @@ import numpy as np
 
 from instar.core.checksum import with_checksum, without_checksum
 from instar.core.errors import DataError, InputMissingError
+from instar.data.tokenizer.bounds import must_be_bounded
 from instar.data.tokenizer.codec import Codec, Encoded, Specials
 from instar.data.tokenizer.fast import FastCodec
 from instar.data.tokenizer.sequence import CharacterCodec, KmerCodec
@@ -147,6 +148,7 @@ class Tokenizer:
         """
         if not folder.is_dir():
             raise InputMissingError(f"{folder}: no such folder; wanted one with {FAST_FILE} or vocab.txt")
+        must_be_bounded(folder)
         if not (folder / OWN_FILE).is_file():
             from instar.data.tokenizer.folder import marks_of, read_foreign
 

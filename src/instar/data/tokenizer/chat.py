@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
+from instar.core.child_process import LimitError, in_child
 from instar.core.errors import DataError
 from instar.data.tokenizer.base import Tokenizer
 from instar.data.tokenizer.fast import FastCodec
 
 
 class ChatTemplate:
-    """A tokenizer's own template; Transformers renders it, in a sandbox of Jinja's."""
+    """A tokenizer's own template; Transformers renders it, in a sandbox of Jinja's and in a limited child process."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """ValueError for a tokenizer without a template."""
         from tokenizers import Tokenizer as Backend
         from transformers import PreTrainedTokenizerFast
+        from transformers.utils import chat_template_utils  # noqa: F401  imported here, not again in each child
 
         if tokenizer.chat_template is None or not isinstance(tokenizer.codec, FastCodec):
             raise ValueError("this tokenizer has no chat template")
@@ -33,10 +35,14 @@ class ChatTemplate:
     def ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Tokens of a talk (each message has a role and a content) up to where the model's answer begins.
 
-        DataError where the template refuses it.
+        DataError where the template refuses it, or needs more time or memory than a child process may use.
         """
+
+        def rendered() -> str:
+            return str(self._theirs.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+
         try:
-            text = self._theirs.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # noqa: BLE001 (Jinja raises its own kinds, and templates raise what they like)
-            raise DataError(f"the chat template refuses this talk: {' '.join(str(error).split())[:300]}") from None
+            text = in_child(rendered)
+        except LimitError as error:
+            raise DataError(f"the chat template refuses this talk: {error}") from None
         return [int(number) for number in self._theirs.encode(text, add_special_tokens=False)]

@@ -8,7 +8,8 @@ from instar.core.model_folder import must_have_whole_files
 from instar.data.tokenizer.base import FAST_FILE, Marks, Tokenizer
 from instar.data.tokenizer.codec import Specials
 from instar.data.tokenizer.fast import FastCodec
-from instar.data.tokenizer.reference import backend_of, must_agree, read_object, reference_of
+from instar.data.tokenizer.reference import backend_of, must_agree, reference_of
+from instar.data.tokenizer.template import read_object
 
 _USUAL = {
     "pad": ("[PAD]", "<pad>", "<|pad|>"),

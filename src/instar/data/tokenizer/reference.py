@@ -1,17 +1,15 @@
 """Transformers' own tokenizer of a folder, which instar's must agree with; no code of the folder's ever runs."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from instar.core.errors import DataError
 from instar.data.tokenizer.fast import FastCodec
+from instar.data.tokenizer.template import read_object
 
 _FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "encoder.json", "*.model")
 _MAX_LABELS = 1_000_000
-_MAX_GROWTH = 64
-"""Times that a normalizer may make a text longer."""
 _PROBES = (
     "The QUICK Café, naïve Ångström's e\u0301 ﬁ ½ ① İstanbul ß",
     "中文字符 日本語テスト 한국어 العربية हिन्दी",
@@ -26,15 +24,13 @@ _PROBES = (
 def reference_of(folder: Path, config: dict[str, Any]) -> Any:
     """The tokenizer that Transformers makes of a folder; `config` is its configuration.
 
-    DataError where there is none, or one that makes texts many times longer.
+    DataError where there is none.
     """
     from transformers import AutoTokenizer, BertTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
     if not any(any(folder.glob(name)) for name in _FILES):
         raise DataError(f"{folder}: no tokenizer here; wanted tokenizer.json, vocab.txt, or vocab.json and merges.txt")
     has_fast = (folder / "tokenizer.json").is_file()
-    if has_fast:
-        _must_not_grow(folder / "tokenizer.json")
     model = read_object(folder / "config.json")
     _must_name_few_labels(model, folder)
     if config.get("tokenizer_class") or model.get("model_type"):
@@ -114,34 +110,3 @@ def _must_name_few_labels(model: dict[str, Any], folder: Path) -> None:
         value = model.get(name)
         if isinstance(value, int | float) and not value <= _MAX_LABELS:
             raise DataError(f"{folder / 'config.json'}: {name} is {value:,}; expected at most {_MAX_LABELS:,}")
-
-
-def _must_not_grow(path: Path) -> None:
-    growth = _growth(read_object(path).get("normalizer"))
-    if growth > _MAX_GROWTH:
-        raise DataError(f"{path}: its normalizer makes a text up to {growth:.3g} times longer; refused")
-
-
-def _growth(normalizer: Any) -> float:
-    """By how much a normalizer of the `tokenizers` library can lengthen a text, at most."""
-    if not isinstance(normalizer, dict):
-        return 1.0
-    grown = 1.0
-    for part in normalizer.get("normalizers") or ():
-        grown *= _growth(part)
-    if normalizer.get("type") == "Replace":
-        pattern, content = normalizer.get("pattern") or {}, str(normalizer.get("content", ""))
-        length = len(str(pattern.get("String", "x"))) if isinstance(pattern, dict) else 1
-        grown *= max(1.0, len(content) / length if length else 1.0 + len(content))
-    return grown
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; {} where there is no file, or something else in it."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
-    return value if isinstance(value, dict) else {}
