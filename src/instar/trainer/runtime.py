@@ -1,10 +1,9 @@
 """Where a run runs: device, precision and ranks. Only this file and the folder `parallel` beside it know the engine.
 
-The engine is plain PyTorch: under `torchrun`, or any launcher that sets RANK and WORLD_SIZE,
+The engine is plain PyTorch: under `torchrun`, or any launcher that `core.launcher` knows,
 each process is a rank of one run; without them the run is one process.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from instar.core.errors import UsageError
+from instar.core.launcher import device_index, launched
 from instar.data import Batch
 from instar.objective import Objective
 from instar.trainer.parallel import group, parts
@@ -292,7 +292,15 @@ def _device(name: str) -> torch.device:
     number = name.removeprefix("cuda:")
     if number.isdecimal() and int(number) >= torch.cuda.device_count():
         raise UsageError(f"train.device: got {name}, and the GPUs here are 0 to {torch.cuda.device_count() - 1}")
-    if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        torch.cuda.set_device(name)
+    if name.startswith("cuda"):
+        place = launched()
+        mine = device_index(place, torch.cuda.device_count()) if name == "cuda" or place.world_size > 1 else None
+        if name != "cuda" and mine is not None and number != str(mine):
+            raise UsageError(
+                f"train.device: got {name} for each of {place.world_size} processes, and this one's is cuda:{mine}; "
+                "write cuda, which gives each its own"
+            )
+        if name == "cuda":
+            name = f"cuda:{mine}"
+            torch.cuda.set_device(name)
     return torch.device(name)

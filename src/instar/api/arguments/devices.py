@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from transformers.training_args import ParallelMode
 
+from instar.core.launcher import device_index, launched
+
 if TYPE_CHECKING:
     import torch
 
@@ -38,7 +40,7 @@ class Devices:
         self._n_gpu = int(device.type == "cuda")
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if launched().world_size > 1:
             from instar.api.arguments.parallelism import parallel_of
             from instar.trainer.parallel.processes import Processes
 
@@ -54,13 +56,14 @@ class Devices:
         if found is None:
             return torch.device(os.environ.get("ACCELERATE_TORCH_DEVICE", "cpu"))
         count = torch.accelerator.device_count()
-        if count > 1 and "LOCAL_RANK" not in os.environ:
+        place = launched()
+        if count > 1 and place.world_size == 1 and place.local_rank is None:
             _log.warning(
                 "%d devices are here and a process uses one: start the script with `torchrun --nproc_per_node %d`",
                 count,
                 count,
             )
-        return torch.device(found.type if found.type == "mps" else f"{found.type}:{os.environ.get('LOCAL_RANK', '0')}")
+        return torch.device(found.type if found.type == "mps" else f"{found.type}:{device_index(place, count)}")
 
     @property
     def parallel_mode(self) -> ParallelMode:
@@ -74,19 +77,19 @@ class Devices:
         """Processes of the run."""
         from instar.trainer.parallel import group
 
-        return group.world_size() if group.is_open() else int(os.environ.get("WORLD_SIZE", "1"))
+        return group.world_size() if group.is_open() else launched().world_size
 
     @property
     def process_index(self) -> int:
         """This process's number among all."""
         from instar.trainer.parallel import group
 
-        return group.rank() if group.is_open() else int(os.environ.get("RANK", "0"))
+        return group.rank() if group.is_open() else launched().rank
 
     @property
     def local_process_index(self) -> int:
         """This process's number among those of its machine."""
-        return int(os.environ.get("LOCAL_RANK", "0"))
+        return launched().local_rank or 0
 
     @contextlib.contextmanager
     def main_process_first(self, local: bool = True, desc: str = "work") -> Iterator[None]:

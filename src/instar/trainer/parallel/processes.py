@@ -12,6 +12,7 @@ import torch
 from torch import distributed
 
 from instar.core.errors import UsageError
+from instar.core.launcher import hand_on, launched, must_find_each_other
 from instar.trainer.parallel.config import Auto, Ddp, Fsdp
 from instar.trainer.parallel.differences import differences, message_of, said
 
@@ -31,19 +32,24 @@ class Processes:
 
     @classmethod
     def join(cls, parallel: Auto | Ddp | Fsdp, device: torch.device) -> "Processes":
-        """Meet the processes the launcher made (RANK, WORLD_SIZE); a group that is open already is used as it is.
+        """Meet the processes the launcher made (`launched`); a group that is open already is used as it is.
 
         A single process needs a group only where its weights are to be sharded. UsageError for a backend that
-        this PyTorch does not have, and on all processes where one was to share the work in another way.
+        this PyTorch does not have, for processes that cannot find each other, and on all of them where one was to
+        share the work in another way.
         """
         if distributed.is_initialized():
             return cls(distributed.get_rank(), distributed.get_world_size())
-        rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        place = launched()
+        rank, world_size = place.rank, place.world_size
         if world_size == 1 and not isinstance(parallel, Fsdp):
             return cls()
+        if world_size > 1:
+            must_find_each_other(place)
+            hand_on(place)
         backend = _backend(parallel.backend, device)
         timeout = timedelta(minutes=parallel.timeout)
-        store = _store(world_size, timeout)
+        store = _store(rank, world_size, timeout)
         _compare(store, rank, world_size, {"train.parallel": parallel.model_dump_json(), "device": device.type})
         distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
         return cls(rank, world_size, store)
@@ -51,12 +57,13 @@ class Processes:
     @classmethod
     def before(cls) -> "Processes":
         """The processes of the launcher before they have met, for one that fails so early."""
-        rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        if world_size == 1:
-            return cls()
         try:
-            return cls(rank, world_size, _store(world_size, _SOON))
-        except RuntimeError:  # the main process, which keeps the list, is gone
+            place = launched()
+            if place.world_size == 1:
+                return cls()
+            must_find_each_other(place)
+            return cls(place.rank, place.world_size, _store(place.rank, place.world_size, _SOON))
+        except (UsageError, RuntimeError):  # they cannot meet, or the main process, which keeps the list, is gone
             return cls()
 
     def failed(self, code: int) -> tuple[bool, int]:
@@ -107,14 +114,14 @@ class Processes:
         return True
 
 
-def _store(world_size: int, timeout: timedelta) -> Any:
+def _store(rank: int, world_size: int, timeout: timedelta) -> Any:
     """Where processes leave their addresses; each life of a job that `torchrun` restarts has its own.
 
     `torchrun` keeps one store over restarts, and addresses of dead processes in it would be waited for for ever.
     """
     if world_size == 1:
         return _c10d.HashStore()
-    store, _, _ = next(_c10d.rendezvous("env://", timeout=timeout))
+    store, _, _ = next(_c10d.rendezvous("env://", rank, world_size, timeout=timeout))
     life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return _c10d.PrefixStore(f"instar/{life}", store)
 
