@@ -7,7 +7,7 @@ PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --quiet --quie
 # More than one thread a process makes a suite of two processes on two cores ten times slower.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MKL_CBWR=AUTO,STRICT TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: setup demo test check bench docs golden
+.PHONY: setup demo test test-all check bench docs golden
 
 setup: $(STAMP)
 
@@ -25,6 +25,10 @@ demo: setup
 
 test: setup
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+
+# With the tests of minutes each, which `make test` leaves out.
+test-all: setup
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m ""
 
 check: setup
 	@$(BIN)/ruff format --check .
