@@ -1,6 +1,8 @@
 """A damaged checkpoint is told at once, and nothing is computed from what it says."""
 
 import json
+import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -61,3 +63,37 @@ def test_every_verb_says_it_and_reads_no_corpus(
     assert said in status["damaged"][0]
     assert said in told["report"].err
     assert "damaged or not finished" in (run / "report.html").read_text()
+
+
+def _next_number() -> int:
+    """The number that the next open file will have."""
+    number = os.dup(0)
+    os.close(number)
+    return number
+
+
+@pytest.mark.parametrize("more", [0, 2, 5])
+def test_few_open_files_end_with_a_status_of_their_own(
+    more: int, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for verb, place in (
+        ("status", run),
+        ("report", run),
+        ("evaluate", run / "checkpoint-2"),
+        ("train", run / "run.yaml"),
+    ):
+        limit = _next_number() + more
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+        try:
+            with pytest.raises(SystemExit) as left:
+                main([verb, str(place), *(["--output", str(run)] if verb == "train" else [])])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        told = capsys.readouterr().err
+        assert left.value.code in (0, 71), told
+        assert left.value.code == 0 or f"RLIMIT_NOFILE is {limit:,}" in told
+        assert more or left.value.code == 71
+    assert not (run / "quarantine").exists()

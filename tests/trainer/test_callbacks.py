@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from instar.core.budget import Budget
-from instar.core.errors import DiskError
+from instar.core.errors import OutputError
 from instar.trainer import Runtime
 from instar.trainer.average import WeightAverage
 from instar.trainer.callbacks import interval
@@ -139,8 +139,8 @@ def test_a_log_that_lost_its_end_is_not_filled_with_nothing(tmp_path: Path) -> N
     assert lines.length == lines.path.stat().st_size == 12
 
 
-def test_a_log_that_cannot_be_written_is_a_disk_fault(tmp_path: Path) -> None:
-    with pytest.raises(DiskError, match="cannot write a line"):
+def test_a_log_whose_folder_is_gone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
         Lines(tmp_path / "gone" / "metrics.jsonl").append({"step": 1})
 
 

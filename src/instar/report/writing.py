@@ -1,35 +1,29 @@
 """Files of a report: whole or absent, and harmless in a spreadsheet."""
 
 import csv
-import errno
 import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from instar.core.errors import DiskError, OutputError
+from instar.core.disk import disk_errors
 from instar.core.temporary import remove, unique_name
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Put a file in place at once, making its folder; raises DiskError or OutputError, the old file still whole."""
     temporary = unique_name(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
+        with disk_errors(path, needed=len(content), whole="the run itself was only read"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                file.write(content)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+    finally:
         remove(temporary)
-        kind = DiskError if error.errno in _DISK_FAULTS else OutputError
-        advice = "free some space" if kind is DiskError else "check the folder's rights"
-        raise kind(
-            f"{path}: cannot be written: {error.strerror}; {advice} and ask again (the run itself was only read)"
-        ) from error
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

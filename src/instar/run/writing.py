@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from instar.core.disk import disk_errors
 from instar.core.errors import DataError
 from instar.core.temporary import unique_name
 
@@ -21,10 +22,11 @@ def write_rows(output: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[st
     """Write each row as a line of JSON and hand it on; the file has its name when all are there, else it is gone."""
     temporary = unique_name(output)
     try:
-        with temporary.open("x", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                yield row
-        temporary.rename(output)
+        with disk_errors(output):
+            with temporary.open("x", encoding="utf-8") as file:
+                for row in rows:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    yield row
+            temporary.rename(output)
     finally:
         temporary.unlink(missing_ok=True)

@@ -8,8 +8,7 @@ from typing import Any
 
 from instar.checkpoint.disk import sync_file
 from instar.checkpoint.lease import must_hold
-from instar.core.disk import disk_errors
-from instar.core.errors import DiskError
+from instar.core.disk import disk_errors, write_all
 from instar.core.plain_file import open_plain
 
 
@@ -37,14 +36,8 @@ class Lines:
         """Add one object; DiskError if the disk does not take the whole line, OutputError if the run is lost."""
         must_hold(self.path.parent)
         line = json.dumps(_finite(record)).encode() + b"\n"
-        try:
-            with open_plain(self.path, "ab", buffering=0) as file:
-                if file.write(line) != len(line):
-                    raise OSError("the line was cut short")
-        except OSError as error:
-            raise DiskError(
-                f"{self.path}: cannot write a line ({error}); free some space and run the same command again"
-            ) from error
+        with disk_errors(self.path, needed=len(line)), open_plain(self.path, "ab", buffering=0) as file:
+            write_all(file, line)
         self.length += len(line)
 
 
