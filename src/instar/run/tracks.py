@@ -12,7 +12,7 @@ import numpy as np
 from instar.checkpoint.disk import publish_file, publish_folder, replace_bytes
 from instar.config.load import load
 from instar.core.disk import disk_errors
-from instar.core.errors import DataError, InputMissingError, UsageError
+from instar.core.errors import DataError, InputMissingError, OutputError, UsageError
 from instar.data.cache import build_cache
 from instar.data.files import lines, resolve
 from instar.genome.annotation import Annotation, Feature, read_features, summarise
@@ -114,6 +114,8 @@ def import_values(run: Path, given: Path, *, shard: int | None = None, genome: P
     if not isinstance(masking, Chances):
         raise UsageError(f"{run}: its masking keeps no values; set task.masking.kind: adaptive")
     place = Path(masking.store) if masking.store else folder / STORE
+    if place.exists() and not place.is_dir():
+        raise OutputError(f"{place}: a folder for the store is expected here; move it away")
     if place.exists() and any(place.iterdir()):
         raise UsageError(f"{place}: holds a store; values are imported into a run that has none")
     if shard is not None and not given.is_dir():
