@@ -249,4 +249,4 @@ def test_kinds_are_file_names() -> None:
     kinds = {
         kind.model_fields["kind"].default for kind in (Text, JsonLines, Csv, Parquet, Fasta, SavedDataset, Mixture)
     }
-    assert kinds == {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    assert kinds == {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "genome"}

@@ -1,4 +1,4 @@
-"""Coordinates, indexed FASTA, tracks and annotation: what they give back, and what they refuse."""
+"""Coordinates, tracks and annotation: what they give back, and what they refuse."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instar.core.errors import DataError, InputMissingError, UsageError
-from instar.genome.bgzf import BgzfReader, write_bgzf
+from instar.core.errors import DataError, UsageError
 from instar.genome.coordinates import Aliases, Interval, parse_region, read_aliases
-from instar.genome.indexed import IndexedFasta
 from instar.genome.track import (
     Bounds,
     bedgraph_lines,
@@ -105,87 +103,6 @@ def test_windows_tile_a_stretch() -> None:
     windows = list(Interval("c", 5, 20).windows(6))
     assert [(one.start, one.end) for one in windows] == [(5, 11), (11, 17), (17, 20)]
     assert [one.start for one in Interval("c", 0, 10).windows(4, 2)] == [0, 2, 4, 6, 8]
-
-
-# ---- FASTA ----
-
-
-def fasta(width: int, ending: str = "\n") -> tuple[str, dict[str, str]]:
-    rng = np.random.default_rng(1)
-    records = {
-        name: "".join(rng.choice(list("ACGTacgtN"), size)) for name, size in (("chrI", 203), ("chrII", 60), ("x", 7))
-    }
-    lines = []
-    for name, bases in records.items():
-        lines += [f">{name} about it", *(bases[at : at + width] for at in range(0, len(bases), width))]
-    return ending.join(lines) + ending, records
-
-
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize(("width", "ending"), [(60, "\n"), (7, "\r\n"), (1000, "\n")])
-def test_any_part_of_a_genome(packed: bool, width: int, ending: str, tmp_path: Path) -> None:  # noqa: FBT001
-    text, records = fasta(width, ending)
-    path = tmp_path / ("g.fa.gz" if packed else "g.fa")
-    if packed:
-        write_bgzf(path, text.encode())
-    else:
-        path.write_bytes(text.encode())
-    with IndexedFasta(path) as genome:
-        assert genome.sizes == {name: len(bases) for name, bases in records.items()}
-        rng = np.random.default_rng(2)
-        for name, bases in records.items():
-            assert genome.fetch(Interval(name, 0, len(bases))) == bases
-            for _ in range(20):
-                start, end = sorted(rng.integers(0, len(bases) + 1, 2).tolist())
-                assert genome.fetch(Interval(name, start, end)) == bases[start:end]
-        with pytest.raises(UsageError, match="has 203 bases"):
-            genome.fetch(Interval("chrI", 0, 204))
-        with pytest.raises(UsageError, match="no chromosome"):
-            genome.fetch(Interval("y", 0, 1))
-        rows = [
-            f"{one.name}\t{one.length}\t{one.offset}\t{one.line_bases}\t{one.line_bytes}"
-            for one in genome.entries.values()
-        ]
-        entries = genome.entries
-    (path.with_name(f"{path.name}.fai")).write_text("\n".join(rows) + "\n")
-    with IndexedFasta(path) as again:
-        assert again.entries == entries
-
-
-def test_bgzf_gives_any_part_and_gunzip_the_whole(tmp_path: Path) -> None:
-    import gzip
-
-    content = np.random.default_rng(0).integers(60, 90, 300_000).astype(np.uint8).tobytes()
-    write_bgzf(tmp_path / "x.gz", content)
-    assert gzip.decompress((tmp_path / "x.gz").read_bytes()) == content
-    with BgzfReader(tmp_path / "x.gz") as file:
-        assert file.size == len(content)
-        for start, count in ((0, 10), (65_270, 30), (299_995, 99), (400_000, 5), (0, 300_000)):
-            assert file.read(start, count) == content[start : start + count]
-
-
-def test_genomes_that_cannot_be_entered(tmp_path: Path) -> None:
-    import gzip
-
-    path = tmp_path / "g.fa"
-    path.write_text(">a\nACGT\nAC\nACGT\n")
-    with pytest.raises(DataError, match="lines of a are of uneven length"):
-        IndexedFasta(path)
-    path.write_bytes(gzip.compress(b">a\nACGT\n"))
-    with pytest.raises(DataError, match="pack it with bgzip"):
-        IndexedFasta(path)
-    with pytest.raises(InputMissingError, match=r"none\.fa"):
-        IndexedFasta(tmp_path / "none.fa")
-    write_bgzf(path, b">a\nACGT\n" * 40)
-    damaged = bytearray(path.read_bytes())
-    damaged[30] ^= 255
-    path.write_bytes(bytes(damaged))
-    with pytest.raises(DataError, match="is damaged"):
-        IndexedFasta(path)
-    path.write_text(">a\nACGT\n")
-    (tmp_path / "g.fa.fai").write_text("a\t4\tx\n")
-    with pytest.raises(DataError, match=r"g\.fa\.fai:1"):
-        IndexedFasta(path)
 
 
 # ---- tracks ----

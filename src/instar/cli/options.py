@@ -4,11 +4,15 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from instar.core.errors import UsageError
 from instar.core.paths import expanded
+
+if TYPE_CHECKING:
+    from instar.run.source import Part
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -48,6 +52,14 @@ Model = Annotated[
 AllowUnknown = Annotated[
     bool, typer.Option("--allow-unknown-tokens", help="Go on although half of the tokens or more are unknown.")
 ]
+Parts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part",
+        metavar="KEY=VALUE",
+        help="Of a genome (--input) read this only: chromosomes=NAME or intervals=FILE.bed; may be repeated.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, for programs.")]
 
 
@@ -59,6 +71,21 @@ def examples(*lines: str) -> Callable[[Verb], Verb]:
         return verb
 
     return attach
+
+
+def part_of(input_file: Path | None, parts: list[str] | None) -> "Part":
+    """What is read of the input; UsageError for another key, and without an input."""
+    from instar.run.source import Part
+
+    if input_file is None and parts:
+        raise UsageError("--part chooses a part of a genome, which --input FILE names")
+    found: dict[str, list[str]] = {"chromosomes": [], "intervals": []}
+    for part in parts or ():
+        key, separator, value = part.partition("=")
+        if key not in found or not separator or not value:
+            raise UsageError(f"--part: expected chromosomes=NAME or intervals=FILE.bed; got {part[:200]!r}")
+        found[key].append(value)
+    return Part(tuple(found["chromosomes"]), tuple(str(given_path(file)) for file in found["intervals"]))
 
 
 def show(result: Mapping[str, Any], *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from instar.cli.launched import CommandLineError
-from instar.cli.options import AllowUnknown, AsJson, Model, examples, given_path, show
+from instar.cli.options import AllowUnknown, AsJson, Model, Parts, examples, given_path, part_of, show
 
 
 @examples(
@@ -29,6 +29,7 @@ def predict(
         Literal["eval", "test"] | None,
         typer.Option(help="Or: this part of the run's data, with scores; a submission file where labels are hidden."),
     ] = None,
+    parts: Parts = None,
     allow_unknown: AllowUnknown = False,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +39,9 @@ def predict(
 
     if (input_file is None) == (split is None):
         raise CommandLineError("wanted one of --input FILE and --split eval|test")
+    part = part_of(input_file, parts)
     if input_file is not None:
-        show(run(checkpoint, input_file=input_file, output=output, allow_unknown=allow_unknown), as_json=as_json)
+        done = run(checkpoint, input_file=input_file, output=output, part=part, allow_unknown=allow_unknown)
+        show(done, as_json=as_json)
     elif split is not None:
         show(predict_split(checkpoint, split=split, output=output, allow_unknown=allow_unknown), as_json=as_json)

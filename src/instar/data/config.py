@@ -46,11 +46,14 @@ _TEXT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "stri
 _VALUE = {"type": ["string", "integer"]}
 _ROWS_OR_FILES = {
     "type": "object",
-    "description": "Rows or files of train that are held out: {column: split, value: valid}, or {path: FILES}.",
+    "description": "Rows, files or parts of train that are held out: {column: split, value: valid}, {path: FILES}, "
+    "{chromosomes: [chrII]}, or {intervals: FILE.bed}.",
     "properties": {
         "column": {"type": "string"},
         "value": {"anyOf": [_VALUE, {"type": "array", "items": _VALUE}]},
         "path": _TEXT,
+        "chromosomes": {"type": "array", "items": {"type": "string"}},
+        "intervals": _TEXT,
     },
     "additionalProperties": False,
 }

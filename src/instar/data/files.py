@@ -234,37 +234,44 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             yield raw
 
 
-def byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, line without its end) for each line; DataError for NUL bytes and overlong lines."""
+def byte_blocks(path: Path) -> Iterator[bytes]:
+    """The plain bytes of a text file, a block at a time; DataError for NUL bytes."""
     with opened(path) as stream:
-        number, held_size = 1, 0
-        held: list[bytes] = []
+        number, is_first = 1, True
         while block := stream.read(_BLOCK):
             if b"\0" in block:
                 at = number + block[: block.index(b"\0")].count(b"\n")
                 raise DataError(
                     f"{path}:{at}: holds NUL bytes; this is a binary file or UTF-16 text, and UTF-8 text is expected"
                 )
-            *whole, rest = block.split(b"\n")
-            for line in whole:
-                full = b"".join([*held, line]) if held else line
-                held, held_size = [], 0
-                yield number, _checked(path, number, full)
-                number += 1
-            held.append(rest)
-            held_size += len(rest)
-            if held_size > MAX_LINE:
-                raise DataError(f"{path}:{number}: the line is longer than {MAX_LINE >> 20} MiB")
-        last = b"".join(held)
-        if last:
-            yield number, _checked(path, number, last)
+            number += block.count(b"\n")
+            yield block.removeprefix(b"\xef\xbb\xbf") if is_first else block
+            is_first = False
+
+
+def byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line without its end) for each line; DataError for NUL bytes and overlong lines."""
+    number, held_size = 1, 0
+    held: list[bytes] = []
+    for block in byte_blocks(path):
+        *whole, rest = block.split(b"\n")
+        for line in whole:
+            full = b"".join([*held, line]) if held else line
+            held, held_size = [], 0
+            yield number, _checked(path, number, full)
+            number += 1
+        held.append(rest)
+        held_size += len(rest)
+        if held_size > MAX_LINE:
+            raise DataError(f"{path}:{number}: the line is longer than {MAX_LINE >> 20} MiB")
+    last = b"".join(held)
+    if last:
+        yield number, _checked(path, number, last)
 
 
 def _checked(path: Path, number: int, line: bytes) -> bytes:
     if len(line) > MAX_LINE:
         raise DataError(f"{path}:{number}: the line is longer than {MAX_LINE >> 20} MiB")
-    if number == 1:
-        line = line.removeprefix(b"\xef\xbb\xbf")
     return line.removesuffix(b"\r")
 
 

@@ -13,7 +13,7 @@ from instar.data.files import is_stale
 from instar.data.source import SourceBase
 from instar.data.tokenizer import Tokenizer
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same input would give another cache."""
 _REMEMBERED_BYTES = 64 << 20
 

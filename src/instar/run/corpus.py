@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from instar.data.cache import TokenCache, build_cache
 from instar.data.config import DataConfig, Split
 from instar.data.fingerprint import source_fingerprint
 from instar.data.samples import Cut, Samples
-from instar.data.source import Source, Text
+from instar.data.source import Genome, Mixture, Source, Text
+from instar.data.source.genome import must_be_apart
 from instar.data.tokenizer import Layout, Tokenizer, TokenizerConfig, build_tokenizer
 from instar.data.unknown import check_unknown
 from instar.model import Network
@@ -40,6 +41,8 @@ class Corpus:
     train: TokenCache
     evaluation: TokenCache | Split | None
     test: TokenCache | None
+    notices: tuple[str, ...] = ()
+    """What is worth knowing of how the files are read."""
 
     @property
     def labels(self) -> Labels:
@@ -68,8 +71,9 @@ def build_corpus(config: RunConfig, tell: Tell, saved: Path | None = None) -> Co
 def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
     if saved is None and isinstance(config.model, FromFolder):
         _must_be_a_model(Path(config.model.path))
-    tokenizer = Tokenizer.load(saved) if saved is not None else _tokenizer(config, tell)
     data = config.data
+    _must_be_apart(data)
+    tokenizer = Tokenizer.load(saved) if saved is not None else _tokenizer(config, tell)
 
     def cached(source: Source, known: Sequence[str] | None) -> TokenCache:
         return build_cache(source, tokenizer, data.cache_folder(), labels=known, processes=data.processes)
@@ -86,7 +90,23 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
     for name, cache in (("train", train), ("eval", evaluation), ("test", test)):
         if isinstance(cache, TokenCache):
             must_be_known(f"data.{name}", cache, tokenizer, is_allowed=data.allow_unknown_tokens)
-    return Corpus(tokenizer=tokenizer, train=train, evaluation=evaluation, test=test)
+    notices = tuple(f"data.{name}: {line}" for name, source in _sources(data) for line in source.notices())
+    return Corpus(tokenizer=tokenizer, train=train, evaluation=evaluation, test=test, notices=notices)
+
+
+def _sources(data: DataConfig) -> Iterator[tuple[str, Source]]:
+    for name, source in (("train", data.train), ("eval", data.eval), ("test", data.test)):
+        if source is not None and not isinstance(source, Split):
+            yield name, source
+
+
+def _must_be_apart(data: DataConfig) -> None:
+    """ConfigError where held-out parts of a genome are trained on."""
+    train = data.train.parts if isinstance(data.train, Mixture) else [data.train]
+    for name, source in _sources(data):
+        for part in train if name != "train" else ():
+            if isinstance(source, Genome) and isinstance(part, Genome):
+                must_be_apart(f"data.{name}", source, part)
 
 
 def _must_be_several(source: Source, train: TokenCache, names: Sequence[str]) -> None:

@@ -18,16 +18,23 @@ from instar.run.corpus import cut_of, known_labels, must_be_known
 from instar.run.division import divided, division
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
-from instar.run.source import hides_labels, source_like
+from instar.run.source import WHOLE, Part, hides_labels, source_like
 
 SplitName = Literal["eval", "test"]
 
 
 @divided
 def evaluate(
-    checkpoint: Path, *, split: SplitName = "eval", input_file: Path | None = None, allow_unknown: bool = False
+    checkpoint: Path,
+    *,
+    split: SplitName = "eval",
+    input_file: Path | None = None,
+    part: Part = WHOLE,
+    allow_unknown: bool = False,
 ) -> dict[str, Any]:
     """Scores on a split of the run's data, or on another file read in the same way; other splits are not read.
+
+    `part` is what is read of the file.
 
     DataError if most tokens are unknown to the checkpoint's tokenizer, unless `allow_unknown` or the run allows it.
     Processes divide the batches.
@@ -41,7 +48,7 @@ def scores_of(
     """What `evaluate` returns; the main process alone has the baseline."""
     saved, shared = take_up(checkpoint), division()
     with disk_errors(saved.config.data.cache_folder()):
-        samples = _split(saved, split) if input_file is None else _given(saved, input_file)
+        samples = _split(saved, split) if input_file is None else _given(saved, input_file, part)
     what = f"data.{split}" if input_file is None else str(input_file)
     is_allowed = allow_unknown or saved.config.data.allow_unknown_tokens
     warning = must_be_known(what, samples.cache, saved.tokenizer, is_allowed=is_allowed)
@@ -77,8 +84,8 @@ def _trained_on(saved: Saved) -> Samples | None:
     return samples.split(data.eval.fraction, data.eval.seed)[0] if isinstance(data.eval, Split) else samples
 
 
-def _given(saved: Saved, path: Path) -> Samples:
-    source = source_like(saved.config.data.train, path, labelled=True)
+def _given(saved: Saved, path: Path, part: Part) -> Samples:
+    source = part.of(source_like(saved.config.data.train, path, labelled=True))
     return _samples(saved, _cached(saved, source, saved.labels.names))
 
 

@@ -18,7 +18,7 @@ from instar.data.crops import Anew, Crops
 from instar.data.fingerprint import source_fingerprint
 from instar.data.located import Located, document_characters
 from instar.data.samples import Samples
-from instar.data.source import Fasta
+from instar.data.source import Genome
 from instar.data.stream import SampleSet
 from instar.data.texts import build_texts
 from instar.masking.adaptive import AdaptivePolicy
@@ -110,8 +110,10 @@ def cut_anew(config: RunConfig, corpus: Corpus, train: Samples) -> Crops:
     problems = []
     if not isinstance(config.task, MaskedLM):
         problems.append("data.crops and data.reverse_complement: wanted the task mlm; other tasks keep their samples")
-    if data.reverse_complement and not isinstance(data.train, Fasta):
-        problems.append("data.reverse_complement: wanted a genome (data.train.kind: fasta); text has one strand")
+    if data.reverse_complement and not isinstance(data.train, Genome):
+        problems.append(
+            "data.reverse_complement: wanted a genome (data.train.kind: fasta or twobit); text has one strand"
+        )
     if problems:
         raise ConfigError(problems)
     layout = layout_of(config, cache)

@@ -19,20 +19,22 @@ from instar.run.evaluate import SplitName, scores_of
 from instar.run.foreign import take_up_any
 from instar.run.rows import Answers
 from instar.run.saved import Ready, Saved, take_up
-from instar.run.source import hides_labels, source_like
+from instar.run.source import WHOLE, Part, hides_labels, source_like
 from instar.run.writing import write_rows
 
 
 @divided
-def predict(checkpoint: Path, *, input_file: Path, output: Path, allow_unknown: bool = False) -> dict[str, Any]:
-    """Write one JSON object a line, one for each document of the file, in order; returns what was done.
+def predict(
+    checkpoint: Path, *, input_file: Path, output: Path, part: Part = WHOLE, allow_unknown: bool = False
+) -> dict[str, Any]:
+    """Write one JSON object a line, one for each document of (a part of) the file, in order; returns what was done.
 
     The output is there whole or not at all. DataError if most tokens are unknown, unless `allow_unknown`.
     Processes divide the batches.
     """
     must_be_new(output)
     ready = take_up_any(checkpoint)
-    source = source_like(ready.source, input_file, labelled=False)
+    source = part.of(source_like(ready.source, input_file, labelled=False))
     answers, rows = _written(ready, source, output, allow_unknown=allow_unknown or allows_unknown(ready))
     deque(rows, maxlen=0)
     return {"output": str(output), **answers.facts()}

@@ -23,7 +23,7 @@ from instar.data import Batch
 from instar.data.cache import build_cache
 from instar.data.located import Located
 from instar.data.samples import Samples
-from instar.data.source import Fasta, Source
+from instar.data.source import Genome, Source
 from instar.inference.division import Division
 from instar.inference.probe import BASES, Prober, Said, from_arrays, letters_of, to_arrays
 from instar.masking.layout import Layout, Spans
@@ -71,7 +71,7 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
         raise UsageError(f"--rate: wanted a number above 0 and at most 1; got {rate}")
     if shared.is_main:
         _must_be_new(output)
-    if asked.tracks != "none" and isinstance(config.data.train, Fasta):
+    if asked.tracks != "none" and isinstance(config.data.train, Genome):
         _must_have_tracks(config.data.train)
     cache = build_cache(config.data.train, saved.tokenizer, config.data.cache_folder(), processes=config.data.processes)
     allowed = config.data.allow_unknown_tokens
@@ -87,7 +87,7 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
         shared.exchange(b"")
         return {}
     with _new_folder(output):
-        is_genome = isinstance(config.data.train, Fasta)
+        is_genome = isinstance(config.data.train, Genome)
         planes = _Planes(output / PROBE, layout, saved.tokenizer.vocab_size, with_bases=is_genome)
         with planes:
             for index_D, passes in said:
@@ -111,7 +111,7 @@ def _prober(saved: Saved, config: RunConfig, rate: float) -> Prober:
         device=saved.runtime.device,
         rate=rate,
         seed=config.seed,
-        letters_V=letters_of(saved.tokenizer) if isinstance(config.data.train, Fasta) else None,
+        letters_V=letters_of(saved.tokenizer) if isinstance(config.data.train, Genome) else None,
     )
 
 
@@ -154,7 +154,7 @@ def _new_folder(output: Path) -> Iterator[None]:
         raise
 
 
-def _must_have_tracks(source: Fasta) -> None:
+def _must_have_tracks(source: Genome) -> None:
     """UsageError, before the work begins, where two files have sequences of one name."""
     try:
         sizes_of(source)
@@ -259,7 +259,7 @@ class _Planes:
 
 
 def _tracks(output: Path, source: Source, wanted: Tracks) -> list[str]:
-    if wanted == "none" or not isinstance(source, Fasta):
+    if wanted == "none" or not isinstance(source, Genome):
         return []
     form: FileFormat = wanted
     written: list[str] = export(output, output, form=form)["written"]

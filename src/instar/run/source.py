@@ -1,13 +1,16 @@
 """A file that the run file does not name, read as the run's own data are."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from instar.core.errors import UsageError
 from instar.data.label import NOT_LABELLED
 from instar.data.source import (
     ColumnSource,
     Csv,
     Fasta,
+    Genome,
     JsonLines,
     Mixture,
     Parquet,
@@ -55,6 +58,8 @@ def source_like(known: Source | None, path: Path, *, labelled: bool) -> PlainSou
 def _like(known: PlainSource | None, kind: Kind, path: Path, *, labelled: bool) -> PlainSource:
     if known is not None and isinstance(known, kind):
         changes: dict[str, object] = {"path": str(path), "left_out": []}
+        if isinstance(known, Genome):
+            changes |= Genome.choice_of_all()
         if isinstance(known, ColumnSource):
             changes |= {"rows": None, "rows_left_out": None}
         if isinstance(known, ColumnSource) and not labelled:
@@ -73,6 +78,30 @@ def _like(known: PlainSource | None, kind: Kind, path: Path, *, labelled: bool) 
         if labelled:
             columns |= {"completion": known.completion, "between": known.between}
     return kind.model_validate({"path": str(path), **columns})
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is read of a genome; nothing chosen: all of it."""
+
+    chromosomes: Sequence[str] = ()
+    intervals: Sequence[str] = ()
+    """BED files."""
+
+    def of(self, source: PlainSource) -> PlainSource:
+        """The source with this part only; UsageError where it has no chromosomes."""
+        if not self.chromosomes and not self.intervals:
+            return source
+        if not isinstance(source, Genome):
+            raise UsageError(
+                f"{source.path}: is read as {source.kind}, which has no sequences to choose from; --part is for a part "
+                "of a genome"
+            )
+        chosen = {"chromosomes": list(self.chromosomes) or None, "intervals": list(self.intervals) or None}
+        return source.model_copy(update=chosen)
+
+
+WHOLE = Part()
 
 
 def hides_labels(source: Source, known: Sequence[str] | None) -> bool:

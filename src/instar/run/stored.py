@@ -3,20 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instar.checkpoint.protocol import damage
-from instar.core.errors import CheckpointError, DataError, InputMissingError, UsageError
+from instar.core.errors import CheckpointError, InputMissingError, UsageError
 from instar.core.rundir import RunFolder
 from instar.data.cache import TokenCache, build_cache
-from instar.data.files import byte_lines
-from instar.data.source import Fasta, Mixture, Source
+from instar.data.source import Genome, Mixture, Source
 from instar.data.tokenizer import Tokenizer
-from instar.genome.coordinates import Interval, few
-from instar.genome.fasta import read_records
+from instar.genome.coordinates import few
 from instar.genome.track import Track, Values, empty_track
 from instar.masking.layout import Layout
 from instar.masking.plane import AGE, HEADER, Decoder, must_match, read_header
@@ -185,11 +183,11 @@ def of_genome(stored: Stored, genome: Path | None) -> Stored:
     return replace(stored, genome=found)
 
 
-def genome_of(stored: Stored) -> Fasta:
+def genome_of(stored: Stored) -> Genome:
     """The source of the genome that is meant; UsageError for a text, which has no chromosomes."""
     source = stored.source
     parts = source.parts if isinstance(source, Mixture) else [source]
-    chosen = [part for part in parts if isinstance(part, Fasta)]
+    chosen = [part for part in parts if isinstance(part, Genome)]
     if not chosen:
         raise UsageError(
             "a text has no chromosomes; see `instar report`, or export and import its values with --format hdf5"
@@ -212,39 +210,18 @@ def must_have_chromosomes(stored: Stored) -> None:
         sizes_of(source)
 
 
-def records_of(source: Fasta) -> Iterator[tuple[str, str]]:
-    """(name, sequence) of every record, in order, its case kept."""
-    for path in source.files():
-        for record in read_records(byte_lines(path), _refuse(path)):
-            yield record.name, record.sequence
-
-
-def _refuse(path: Path) -> Any:
-    def refuse(line: int, text: str) -> None:
-        raise DataError(f"{path}:{line}: {text}")
-
-    return refuse
-
-
-def sizes_of(source: Fasta) -> dict[str, int]:
-    """Bases of each chromosome; UsageError where two files have sequences of one name."""
+def sizes_of(source: Genome) -> dict[str, int]:
+    """Bases of each chromosome of which something is read; UsageError where two files have sequences of one name."""
     sizes: dict[str, int] = {}
     first: dict[str, Path] = {}
-    for path in source.files():
-        for record in read_records(byte_lines(path), _refuse(path)):
-            if record.name in sizes:
-                raise UsageError(
-                    f"{first[record.name]} and {path} both have a sequence {record.name!r}; name the file that is "
-                    "meant: --genome FILE (`instar tracks export`, `import`, `summary`, `view`), or rename one of them"
-                )
-            sizes[record.name], first[record.name] = len(record.sequence), path
+    for path, name, size in source.sizes():
+        if name in sizes:
+            raise UsageError(
+                f"{first[name]} and {path} both have a sequence {name!r}; name the file that is "
+                "meant: --genome FILE (`instar tracks export`, `import`, `summary`, `view`), or rename one of them"
+            )
+        sizes[name], first[name] = size, path
     return sizes
-
-
-def sequence_of(source: Fasta, place: Interval) -> str:
-    """The bases of a place."""
-    found = next(sequence for name, sequence in records_of(source) if name == place.chromosome)
-    return found[place.start : place.end]
 
 
 def lengths_of(layout: Layout) -> NDArray[np.int64]:

@@ -46,6 +46,7 @@ def summary(corpus: Corpus, splits: Splits, *, allow_unknown: bool) -> Iterator[
         counts = label_counts(samples)
         if counts is not None:
             yield f"data.{name}: {_labels(counts, samples.cache)}"
+    yield from corpus.notices
     yield from _left_out(corpus, splits)
 
 

@@ -48,7 +48,6 @@ from instar.run.stored import (
     must_have_chromosomes,
     of_genome,
     open_stored,
-    sequence_of,
     sizes_of,
 )
 
@@ -201,7 +200,7 @@ def view(folder: Path, shown: Shown) -> dict[str, Any]:
         title=f"{folder.name}: {place}",
         place=place,
         size=sizes[place.chromosome],
-        sequence=sequence_of(source, place),
+        sequence=source.bases(place),
         tracks=list(_browser_tracks(stored, place)),
         features=[one for one in found.features if _meets(one, place)],
     )

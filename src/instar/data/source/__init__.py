@@ -8,6 +8,7 @@ from instar.data.source.base import ColumnSource, FileSource, SourceBase
 from instar.data.source.csv import Csv
 from instar.data.source.dataset import SavedDataset
 from instar.data.source.fasta import Fasta
+from instar.data.source.genome import Genome
 from instar.data.source.jsonl import JsonLines
 from instar.data.source.mixture import Mixture, PlainSource
 from instar.data.source.parquet import Parquet
@@ -21,6 +22,7 @@ __all__ = [
     "Csv",
     "Fasta",
     "FileSource",
+    "Genome",
     "JsonLines",
     "Mixture",
     "Parquet",

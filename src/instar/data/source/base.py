@@ -54,6 +54,10 @@ class SourceBase(Config):
     def options(self) -> dict[str, Any]:
         """Whatever changes the documents, apart from the content of the files; as JSON."""
 
+    def notices(self) -> Iterator[str]:
+        """What is worth knowing of how the files are read, a line each."""
+        return iter(())
+
     def normalized(self, text: str) -> str:
         """A document's text as a tokenizer is to see it; as long as it was."""
         return text

@@ -96,6 +96,10 @@ class Mixture(SourceBase):
     def files(self) -> list[Path]:
         return [path for part in self.parts for path in part.files()]
 
+    def notices(self) -> Iterator[str]:
+        for part in self.parts:
+            yield from part.notices()
+
     def normalized(self, text: str) -> str:
         return self.parts[0].normalized(text)
 

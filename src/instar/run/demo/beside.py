@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from instar.core.errors import DataError
 from instar.data.located import Located
-from instar.data.source import Fasta
+from instar.data.source import Genome
 from instar.genome.annotation import Feature, summarise
 from instar.genome.track import Track, empty_track
 from instar.inference.evaluate import Evaluator
@@ -141,7 +141,7 @@ def _count(counts_N: Ints, spans: Spans) -> None:
 
 def on_chromosomes(stored: Stored, counts_N: Ints) -> Track:
     """Counts of the corpus's characters where they lie; 0 in gaps."""
-    if not isinstance(stored.source, Fasta):
+    if not isinstance(stored.source, Genome):
         raise ValueError("a text has no chromosomes")
     track = {name: np.zeros_like(values) for name, values in empty_track(sizes_of(stored.source)).items()}
     for document in range(stored.cache.num_documents):

@@ -10,7 +10,7 @@ import numpy as np
 from instar.checkpoint.disk import replace_bytes
 from instar.core.disk import disk_errors
 from instar.core.rundir import RunFolder
-from instar.data.source import Fasta
+from instar.data.source import Genome
 from instar.genome.annotation import Feature
 from instar.genome.coordinates import Interval
 from instar.genome.track import Track, runs
@@ -37,7 +37,7 @@ from instar.run.demo.plan import every, name_of, stage_of
 from instar.run.demo.screen import Bar, Screen
 from instar.run.probe import Asked, probe
 from instar.run.report import report
-from instar.run.stored import Stored, open_stored, sequence_of, sizes_of
+from instar.run.stored import Stored, open_stored, sizes_of
 from instar.run.tracks import features_of
 
 _PAUSE = 0.1
@@ -137,9 +137,9 @@ def _show(screen: Screen, plan: Plan, folder: DemoFolder, processes: Children) -
     return beside
 
 
-def _genome(subject: Subject) -> Fasta:
+def _genome(subject: Subject) -> Genome:
     source = subject.saved.config.data.train
-    if not isinstance(source, Fasta):
+    if not isinstance(source, Genome):
         raise TypeError("the demo's recipes read a genome")
     return source
 
@@ -233,7 +233,7 @@ def _class_lines(beside: Beside) -> list[str]:
 def _write_page(plan: Plan, folder: DemoFolder, beside: Beside, features: list[Feature]) -> Path:
     stored = open_stored(plan.adaptive.folder)
     source = stored.source
-    if not isinstance(source, Fasta):
+    if not isinstance(source, Genome):
         raise TypeError("the demo's recipes read a genome")
     (name, size), *_ = sizes_of(source).items()
     place = Interval(name, 0, min(size, plan.sizes.bases))
@@ -248,7 +248,7 @@ def _write_page(plan: Plan, folder: DemoFolder, beside: Beside, features: list[F
         title="Adaptive beside uniform masking",
         place=place,
         size=size,
-        sequence=sequence_of(source, place),
+        sequence=source.bases(place),
         tracks=[BrowserTrack(told, tuple(runs(track[name][: place.end])), most) for told, track, most in shown],
         features=[one for one in features if one.place.chromosome == name and one.place.start < place.end],
     )
