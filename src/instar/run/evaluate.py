@@ -39,11 +39,16 @@ def evaluate(
     DataError if most tokens are unknown to the checkpoint's tokenizer, unless `allow_unknown` or the run allows it.
     Processes divide the batches.
     """
-    return scores_of(checkpoint, split=split, input_file=input_file, allow_unknown=allow_unknown)
+    return scores_of(checkpoint, split=split, input_file=input_file, part=part, allow_unknown=allow_unknown)
 
 
 def scores_of(
-    checkpoint: Path, *, split: SplitName = "eval", input_file: Path | None = None, allow_unknown: bool = False
+    checkpoint: Path,
+    *,
+    split: SplitName = "eval",
+    input_file: Path | None = None,
+    part: Part = WHOLE,
+    allow_unknown: bool = False,
 ) -> dict[str, Any]:
     """What `evaluate` returns; the main process alone has the baseline."""
     saved, shared = take_up(checkpoint), division()
