@@ -121,9 +121,9 @@ def test_a_holder_that_gave_the_folder_back_is_not_waited_for(run: RunFolder) ->
         pass
 
 
-@pytest.mark.parametrize(("process", "start"), [(NOBODY, 5), (os.getpid(), 5)])
-def test_a_dead_holder_on_this_machine_is_not_waited_for(run: RunFolder, process: int, start: int) -> None:
-    stand(run, machine=machine(), process=process, process_start=start)
+@pytest.mark.parametrize("is_number_used_again", [False, True])
+def test_a_dead_holder_on_this_machine_is_not_waited_for(run: RunFolder, *, is_number_used_again: bool) -> None:
+    stand(run, machine=machine(), process=os.getpid() if is_number_used_again else NOBODY, process_start=5)
     with RunLock.acquire(run, pytest.fail):
         pass
 
