@@ -14,6 +14,7 @@ import pytest
 from instar.cli import main
 from instar.core.errors import DataError, InputMissingError, UsageError
 from instar.masking.plane import Decoder, Plane, encode, read_header
+from instar.run import shards
 from instar.run.tracks import import_values
 
 TEXTS = ["a", "bb", "ccc", "", "abba", "cabca", "  ", "bacbaca", "a"]
@@ -244,3 +245,20 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
         main(arguments)
     said = capsys.readouterr()
     return int(left.value.code or 0), said.out, said.err
+
+
+def test_damage_that_sends_the_hdf5_library_round_in_a_circle_is_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "CPU_SECONDS", 1)
+    path = fill(run, {0: {"0": of(0)}}) / "shard_0.hdf5"
+    with h5py.File(path, "a") as file:
+        file.attrs["format"] = "instar-masking-values"
+        file.attrs["what"] = "value"
+    content = bytearray(path.read_bytes())
+    second = content.index(b"GCOL") + 16 + 16 + 24  # the heap of texts: its head, the first text's head and the text
+    assert content[second + 8] == len("value")
+    content[second + 9] = 1  # its length is 256 more, beyond the heap's end
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"shard_0\.hdf5: is not a whole HDF5 shard"):
+        import_values(run, path.parent)

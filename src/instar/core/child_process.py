@@ -1,4 +1,4 @@
-"""Code of others, like a template, runs in a child process that can use little time and memory."""
+"""Code of others, like a template, and damaged files run or are read in a child process with little time and memory."""
 
 import os
 import resource
@@ -23,7 +23,7 @@ class LimitError(Exception):
     """The child was ended, or refused; its text says why."""
 
 
-def in_child(make: Callable[[], str]) -> str:
+def in_child(make: Callable[[], str], cpu_seconds: int = CPU_SECONDS) -> str:
     """What `make` returns, made in a forked child that shares nothing but this text, as bytes through a pipe.
 
     `make` runs Python alone: no tensors, no threads. LimitError where it raises, or needs too much time or memory.
@@ -32,26 +32,26 @@ def in_child(make: Callable[[], str]) -> str:
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _child(make, writing)
+        _child(make, writing, cpu_seconds)
     os.close(writing)
     try:
-        content = _read(reading)
+        content = _read(reading, max(WALL_SECONDS, WALL_SECONDS // CPU_SECONDS * cpu_seconds))
     finally:
         os.close(reading)
         _end(child)
     kind, size, text = content[:1], content[1:_HEAD], content[_HEAD:]
     if len(content) < _HEAD or int.from_bytes(size, "big") != len(text):
-        raise LimitError(f"it was ended after {CPU_SECONDS} seconds, or for its memory")
+        raise LimitError(f"it was ended after {cpu_seconds} seconds, or for its memory")
     if kind != b"+":
         raise LimitError(text.decode("utf-8", "replace"))
     return text.decode("utf-8", "replace")
 
 
-def _child(make: Callable[[], str], writing: int) -> None:
+def _child(make: Callable[[], str], writing: int, cpu_seconds: int) -> None:
     """Write the result or the reason; never returns."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        _limit()
+        _limit(cpu_seconds)
         kind, text = _made(make)
         content = kind + len(text).to_bytes(_HEAD - 1, "big") + text
         while content:
@@ -72,8 +72,8 @@ def _made(make: Callable[[], str]) -> tuple[bytes, bytes]:
     return b"+", text
 
 
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+def _limit(cpu_seconds: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
@@ -84,8 +84,8 @@ def _limit() -> None:
         return  # a system that counts address space otherwise
 
 
-def _read(reading: int) -> bytes:
-    until, found = time.monotonic() + WALL_SECONDS, bytearray()
+def _read(reading: int, wall_seconds: float) -> bytes:
+    until, found = time.monotonic() + wall_seconds, bytearray()
     while (left := until - time.monotonic()) > 0 and len(found) <= MAX_OUTPUT + 1:
         ready, _, _ = select.select([reading], [], [], left)
         block = os.read(reading, 1 << 16) if ready else b""

@@ -7,7 +7,7 @@ sets and shards that are not there are unseen: such stores were filled as traini
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.checkpoint.disk import publish_file
+from instar.core.child_process import CPU_SECONDS, LimitError, in_child
 from instar.core.errors import DataError, InputMissingError, OutputError, UsageError
 from instar.core.plain_file import must_be_plain
 from instar.genome.track import MAX_FAULTS, Values
@@ -32,6 +33,10 @@ _KEY = re.compile(r"0|[1-9][0-9]{0,8}")
 _FORMAT = "instar-masking-values"
 _MOST_CHUNK = 1 << 24
 """Values of a chunk that is read as one; larger ones cost memory whatever the data set's length."""
+_BYTES_A_SECOND = 20_000_000
+"""At least so many are read in a CPU second; a file that takes longer is not read on."""
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, RuntimeError)
+"""What h5py raises for damaged files."""
 
 
 def write_shards(stored: Stored, name: str, what: What, folder: Path, samples_per_shard: int) -> None:
@@ -112,6 +117,7 @@ class Shards:
         self.samples: list[_Sample] = []
         self._found: set[int] = set()
         for shard, path in sorted(files.items()):
+            self._must_be_readable(path)
             with _damaged(path), self._h5py.File(path, "r") as file:
                 self._declare(path, file)
                 self._scan(shard, path, file)
@@ -156,6 +162,33 @@ class Shards:
             hint = f"; there are some in {', '.join(inside[:5])}: name that folder" if inside else ""
             raise InputMissingError(f"{self._folder}: holds no HDF5 shards (shard_0.hdf5, ...){hint}")
         return found
+
+    def _must_be_readable(self, path: Path) -> None:
+        """DataError for a file whose damage the HDF5 library does not survive: a child process reads all of it first.
+
+        A few changed bytes send the library round in a circle, or let it ask for any amount of memory.
+        """
+        must_be_plain(path)
+        longest = max(self._lengths, default=0)
+        try:
+            in_child(lambda: self._walk(path, longest), CPU_SECONDS + path.stat().st_size // _BYTES_A_SECOND)
+        except LimitError as error:
+            raise DataError(f"{path}: is not a whole HDF5 shard (reading it failed: {error})") from error
+
+    def _walk(self, path: Path, longest: int) -> str:
+        """Read attributes, links, headers and values, as `__init__` does after it; what can be told is told there."""
+        with suppress(*_DAMAGE), self._h5py.File(path, "r") as file:
+            for name in file.attrs:
+                if file.attrs.get_id(name).shape == ():
+                    file.attrs[name]
+            for key in file:
+                with suppress(*_DAMAGE):
+                    dataset = file[key] if isinstance(file.get(key, getlink=True), self._h5py.HardLink) else None
+                    if isinstance(dataset, self._h5py.Dataset) and not (dataset.is_virtual or dataset.external):
+                        small = dataset.chunks is None or dataset.chunks[0] <= max(_MOST_CHUNK, longest)
+                        if small and len(dataset.shape) == 1 and len(dataset) <= longest:
+                            dataset[()]
+        return ""
 
     def _declare(self, path: Path, file: Any) -> None:
         """Take over what a shard that instar wrote says of itself, and check it."""
@@ -270,7 +303,7 @@ def _damaged(path: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path}: is not a whole HDF5 shard ({error})") from error
 
 
