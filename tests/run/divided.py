@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 Command = dict[str, Any]
-"""`name`; `alone`: arguments for one process, or null; `arguments`: those for `world` ranks; `fails_on`, `killed_on`:
-the rank that does so."""
+"""`name`; `alone`: arguments for one process, or null; `arguments`: those for `world` ranks; `odd`: those of the last
+rank, or null; `fails_on`, `killed_on`: the rank that does so."""
 
 
 def main() -> None:
@@ -45,7 +45,8 @@ def _rank(stem: Path, rank: int, number: int, command: Command) -> NoReturn:
     }
     if rank in (command["fails_on"], command["killed_on"]):
         _end_in_the_network(is_killed=rank == command["killed_on"])
-    code = _carry_out(Path(f"{stem}-{rank}"), command["arguments"])
+    arguments = command["odd"] if command["odd"] and rank == command["world"] - 1 else command["arguments"]
+    code = _carry_out(Path(f"{stem}-{rank}"), arguments)
     atexit._run_exitfuncs()
     os._exit(code)
 

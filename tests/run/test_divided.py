@@ -73,11 +73,23 @@ class Place:
             "wrong": ["predict", causal, *to],
             "unknown-option": ["evaluate", mlm, "--nothing"],
             "status": ["status", str(self.folder / "mlm")],
+            **{name: ["predict", causal, "--input", lines, *to] for name in ODD},
             "one-prompt": ["generate", causal, "the bird", "max_new_tokens=3"],
         }[name]
 
+    def odd(self, name: str, output: Path) -> list[str] | None:
+        """The command line of the last rank where it is another one."""
+        common = self.arguments(name, output)
+        given = {
+            "other-texts": ("lines.jsonl", "prompts.jsonl"),
+            "other-weights": ("causal_lm/checkpoint-4", "mlm/checkpoint-4"),
+        }.get(name)
+        return [word.replace(*given) for word in common] if given else None
 
-NOT_ALONE = ("fails", "killed", "missing", "wrong", "unknown-option", "status", "one-prompt")
+
+ODD = ("other-texts", "other-weights")
+"""One rank has something else."""
+NOT_ALONE = (*ODD, "fails", "killed", "missing", "wrong", "unknown-option", "status", "one-prompt")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +109,7 @@ def launched(place: Place) -> Path:
             "arguments": place.arguments(name, place.folder / "two" / name),
             "world": 3 if name.startswith("few") else 2,
             "fails_on": 1 if name == "fails" else None,
+            "odd": place.odd(name, place.folder / "two" / name),
             "killed_on": 1 if name == "killed" else None,
         }
         for name in (*FIGURES, *FILES, *FOLDERS, *NOT_ALONE)
@@ -165,6 +178,17 @@ def test_an_error_is_reported_once_and_ends_all(
     assert sorted(message in text for text in errors) == [False, True], errors
     assert "" in errors
     assert not [path for path in (place.folder / "two").iterdir() if name in path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("other-texts", "read different texts: rank 0 others than rank 1"), ("other-weights", "weights: expected")],
+)
+def test_processes_that_are_not_alike_stop(place: Place, launched: Path, name: str, told: str) -> None:
+    assert _texts(launched, name, "code") == ["65", "65"]
+    said = "".join(_texts(launched, name, "err"))
+    assert said.count(told) == 1, said
+    assert not (place.folder / "two" / name).exists()
 
 
 def test_a_killed_process_ends_the_others_with_a_message(place: Place, launched: Path) -> None:

@@ -50,7 +50,7 @@ def test_no_task_asks_which_sentence_comes_next() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_step_of_a_recipe_is_whole_and_memory_may_cut_it(name: str) -> None:
     """Large batches by accumulation: `micro_tokens` is no part of what makes the curve."""
-    from instar.run.folder import run_hash
+    from instar.run.identity import run_hash
 
     config = RECIPES[name]
     pieces = config.model_copy(update={"train": config.train.model_copy(update={"micro_tokens": 64})})

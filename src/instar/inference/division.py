@@ -3,6 +3,7 @@
 A batch is computed whole, by one process, with the same rows in it as on one: numbers do not depend on the division.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from instar.core.errors import DataError
 
 Row = dict[str, Any]
 Exchange = Callable[[bytes], list[bytes]]
@@ -41,10 +44,20 @@ class Division:
         """Every `size`-th batch, from number `rank` on."""
         return batches[self.rank :: self.size]
 
-    def rows(self, batches: Sequence[Item], compute: Callable[[Item], list[Row]]) -> list[list[Row]]:
-        """The rows of every batch, in the order of the batches, on all processes; rows hold what JSON can hold."""
+    def rows(self, batches: Sequence[Item], compute: Callable[[Item], list[Row]], read: object) -> list[list[Row]]:
+        """The rows of every batch, in the order of the batches, on all processes; rows hold what JSON can hold.
+
+        `read` is what the batches are made of. DataError on all processes where one has read something else.
+        """
         if self.size == 1:
             return [compute(batch) for batch in batches]
+        digest = hashlib.sha256(json.dumps(read).encode()).hexdigest().encode()
+        differing = [rank for rank, theirs in enumerate(self.exchange(digest)) if theirs != digest]
+        if differing:
+            raise DataError(
+                f"the processes of this command read different texts: rank {self.rank} others than rank "
+                f"{', '.join(map(str, differing[:8]))}; give every host the same file"
+            )
         mine = json.dumps([compute(batch) for batch in self.mine(batches)])
         parts: list[list[list[Row]]] = [json.loads(part) for part in self.exchange(mine.encode())]
         return [parts[number % self.size][number // self.size] for number in range(len(batches))]

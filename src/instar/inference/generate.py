@@ -99,7 +99,9 @@ class Generator:
         with self._ready():
             batches = list(self._batches(given))
             answers = self.division.rows(
-                batches, lambda batch: self._batch([given[n] for n in batch], [named[n] for n in batch], None)
+                batches,
+                lambda batch: self._batch([given[n] for n in batch], [named[n] for n in batch], None),
+                read=[[list(map(int, ids)) for ids in given], named],
             )
             for places, found in zip(batches, answers, strict=True):
                 for place, row in zip(places, found, strict=True):

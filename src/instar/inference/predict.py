@@ -78,7 +78,11 @@ class Predictor:
             for number in set(numbers) - set(full):
                 rows[number]["skipped"] = "the text has no token"
             batches += self._batches(full, [len(encoded[number][0]) for number in full])
-        answers = self.division.rows(batches, lambda batch: list(self._judge([encoded[number][0] for number in batch])))
+        answers = self.division.rows(
+            batches,
+            lambda batch: list(self._judge([encoded[number][0] for number in batch])),
+            read=[list(map(int, ids)) for ids, _ in encoded],
+        )
         for batch, found in zip(batches, answers, strict=True):
             for number, row in zip(batch, found, strict=True):
                 rows[number] |= row

@@ -6,11 +6,15 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeVar
 
-from instar.core.errors import InstarError
+from instar.core.errors import DataError, InstarError
 from instar.core.limits import named
 from instar.inference.division import Division
+from instar.run.ranks import versions
+from instar.run.saved import Ready
+from instar.trainer.callbacks.untouched import weights_digest
 from instar.trainer.parallel import group
 from instar.trainer.parallel.config import Auto
+from instar.trainer.parallel.differences import differences, message_of, said
 from instar.trainer.parallel.processes import Processes
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -24,6 +28,19 @@ _TIMEOUT = 24 * 60.0
 def division() -> Division:
     """The share of this process in the work of all."""
     return Division(group.rank(), group.world_size(), _exchanged)
+
+
+def must_be_alike(ready: Ready, **read: str) -> None:
+    """DataError on all processes where one has another model or tokenizer, or has `read` something else.
+
+    All must call it. Processes that are not alike would mix their rows and sums.
+    """
+    if group.world_size() == 1:
+        return
+    facts = versions() | {"weights": weights_digest(ready.network), "tokenizer": ready.tokenizer.fingerprint} | read
+    differing = differences(said(_exchanged(message_of(facts))))
+    if differing:
+        raise DataError(f"the processes of this command differ, so all of them stop:\n{differing}")
 
 
 def divided(verb: Verb) -> Verb:

@@ -15,7 +15,7 @@ from instar.data.source import Source
 from instar.inference.evaluate import Evaluator
 from instar.run.baseline import baseline, best_of, described
 from instar.run.corpus import cut_of, known_labels, must_be_known
-from instar.run.division import divided, division
+from instar.run.division import divided, division, must_be_alike
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
 from instar.run.source import WHOLE, Part, hides_labels, source_like
@@ -55,6 +55,7 @@ def scores_of(
     with disk_errors(saved.config.data.cache_folder()):
         samples = _split(saved, split) if input_file is None else _given(saved, input_file, part)
     what = f"data.{split}" if input_file is None else str(input_file)
+    must_be_alike(saved, **{what: f"content {samples.cache.fingerprint}, {len(samples):,} samples"})
     is_allowed = allow_unknown or saved.config.data.allow_unknown_tokens
     warning = must_be_known(what, samples.cache, saved.tokenizer, is_allowed=is_allowed)
     evaluator = Evaluator(

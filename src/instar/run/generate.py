@@ -10,7 +10,7 @@ from instar.data.document import Document
 from instar.data.source import ColumnSource
 from instar.inference.decoding import Decoding
 from instar.inference.generate import Generator, OnText
-from instar.run.division import divided, division
+from instar.run.division import divided, division, must_be_alike
 from instar.run.foreign import take_up_any
 from instar.run.predict import allows_unknown, must_be_new
 from instar.run.rows import Answers
@@ -72,6 +72,7 @@ def generate_file(
     decoding = decoding_of(overrides)
     must_be_new(output)
     ready = take_up_any(checkpoint, "causal_lm")
+    must_be_alike(ready)
     known = ready.source
     source = source_like(known, input_file, labelled=False)
     after = known.between if isinstance(known, ColumnSource) and known.completion is not None else ""

@@ -14,7 +14,7 @@ from instar.data.source import Source
 from instar.inference.division import Row
 from instar.inference.predict import Predictor
 from instar.run.corpus import layout_of
-from instar.run.division import divided, division
+from instar.run.division import divided, division, must_be_alike
 from instar.run.evaluate import SplitName, scores_of
 from instar.run.foreign import take_up_any
 from instar.run.rows import Answers
@@ -34,6 +34,7 @@ def predict(
     """
     must_be_new(output)
     ready = take_up_any(checkpoint)
+    must_be_alike(ready)
     source = part.of(source_like(ready.source, input_file, labelled=False))
     answers, rows = _written(ready, source, output, allow_unknown=allow_unknown or allows_unknown(ready))
     deque(rows, maxlen=0)
@@ -50,6 +51,7 @@ def predict_split(checkpoint: Path, *, split: SplitName, output: Path, allow_unk
     submission = output.with_suffix(".submission.tsv")
     must_be_new(output)
     saved = take_up(checkpoint)
+    must_be_alike(saved)
     if saved.task.answer != "label":
         raise UsageError(
             f"{checkpoint}: its task is {saved.config.task.kind}; only those of a classifier have a prediction each; "

@@ -32,7 +32,7 @@ from instar.masking.plane_writer import PlaneWriter
 from instar.masking.statistic import scale_of
 from instar.run.config import RunConfig
 from instar.run.corpus import cut_of, must_be_known
-from instar.run.division import divided, division
+from instar.run.division import divided, division, must_be_alike
 from instar.run.masking import layout_of
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
@@ -74,6 +74,7 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
     if asked.tracks != "none" and isinstance(config.data.train, Genome):
         _must_have_tracks(config.data.train)
     cache = build_cache(config.data.train, saved.tokenizer, config.data.cache_folder(), processes=config.data.processes)
+    must_be_alike(saved, data=f"content {cache.fingerprint}")
     allowed = config.data.allow_unknown_tokens
     warning = must_be_known(str(asked.data or "data.train"), cache, saved.tokenizer, is_allowed=allowed)
     cut = cut_of(config.model_copy(update={"data": _windows(config)}), saved.network)
