@@ -41,6 +41,7 @@ class Genome(FileSource):
     choice: ClassVar[tuple[str, ...]] = ("chromosomes", "exclude_chromosomes", "intervals", "exclude_intervals")
     """The keys that choose a part."""
 
+    kind: str
     min_gap: int = Field(default=1, ge=1)
     """Length of a run of N that cuts a sequence; a shorter one stays in the text, as unknown tokens."""
     chromosomes: list[str] | None = Field(default=None, min_length=1, exclude_if=_is_empty)
