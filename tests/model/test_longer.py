@@ -1,9 +1,11 @@
 """Saved models taken to longer documents: where positions are computed it is a number, where they are learned not."""
 
+import json
+
 import pytest
 import torch
 
-from instar.core.errors import ConfigError
+from instar.core.errors import ConfigError, DataError
 from instar.model import FromFolder, build_network
 from tests.model.helpers import MASKED, Words, network, prepared
 
@@ -61,3 +63,12 @@ def test_scaling_that_follows_the_limit_is_refused(tmp_path, rope_type):
 def test_the_limit_that_a_model_has_already_is_taken_everywhere(tmp_path):
     _, second = longer("bert", tmp_path, OLD)
     assert second.max_length == OLD
+
+
+@pytest.mark.parametrize("family", ["gptj", "gpt2"])
+def test_a_configuration_that_asks_for_huge_tables_is_refused_before_they_are_made(tmp_path, family):
+    network(family, "causal_lm", **OPTIONS.get(family, {})).save(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"n_positions": 10**10}))
+    with pytest.raises(DataError, match=r"computed tables of|of another architecture or size"):
+        build_network(FromFolder.model_validate({"from": str(tmp_path)}), head="causal_lm", tokenizer=Words(), seed=1)

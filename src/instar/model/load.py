@@ -27,6 +27,8 @@ from instar.model.resize import resize_by_token
 
 _MAX_TENSORS = 100_000
 _MIN_LAYERS = 200
+_MAX_TABLES = 1 << 28
+"""Numbers of a model that are computed from its configuration and that the weights do not hold, like positions."""
 _MIN_LABELS, _MAX_LABELS = 1000, 1_000_000
 
 
@@ -230,7 +232,14 @@ def has_masked_head(folder: Path) -> bool:
 def _must_be_of_its_size(kind: Any, hf_config: Any, folder: Path) -> None:
     """DataError before memory is taken for a model that the folder cannot hold: its config.json is of another one."""
     with quiet(), torch.device("meta"):
-        wanted = sum(parameter.numel() for parameter in kind(hf_config).parameters())
+        model = kind(hf_config)
+    wanted = sum(parameter.numel() for parameter in model.parameters())
+    tables = sum(buffer.numel() for buffer in model.buffers())
+    if tables > _MAX_TABLES:
+        raise DataError(
+            f"{folder / 'config.json'}: asks for computed tables of {tables:,} numbers; expected at most "
+            f"{_MAX_TABLES:,}; are its lengths right (max_position_embeddings)?"
+        )
     found = sum(math.prod(shape) for shape in _shapes(folder).values())
     if wanted > 2 * found:
         raise DataError(
