@@ -1,5 +1,7 @@
 """A run folder on a file system of several hosts: the lost lose it, and never write into a folder they lost."""
 
+import errno
+import hashlib
 import json
 import os
 import signal
@@ -15,6 +17,7 @@ from instar.checkpoint import lease
 from instar.checkpoint.lease import LEASE_SECONDS, Watch, must_hold, take
 from instar.checkpoint.lock import RunLock
 from instar.checkpoint.protocol import publish, rotate
+from instar.checkpoint.values import to_json
 from instar.core.errors import OutputError
 from instar.core.rundir import RunFolder
 from instar.core.temporary import machine, start_of
@@ -204,6 +207,7 @@ temporary.machine = lambda: "0" * 12  # a process of another host
 from instar.checkpoint import lease, lock
 lease.machine, lease.LEASE_SECONDS = temporary.machine, 1.0
 from instar.checkpoint.protocol import publish
+from instar.checkpoint.values import to_json
 from instar.core.errors import OutputError
 from instar.core.rundir import RunFolder
 run = RunFolder(Path(sys.argv[1]))
@@ -239,3 +243,20 @@ def test_a_process_that_was_suspended_for_longer_than_its_lease_writes_nothing_m
     finally:
         child.kill()
         child.wait()
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_the_claim_of_a_killed_process_holds_nobody_up_and_is_swept(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, *, has_links: bool
+) -> None:
+    """A process was killed between its claim and the lease: the same claim, and one of an earlier state."""
+    if not has_links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EOPNOTSUPP, "no links here")))
+    dead = to_json({"machine": machine(), "process": NOBODY, "process_start": 5})
+    run.path.mkdir(exist_ok=True)
+    for seen in (b"", b"an earlier holder"):
+        run.path.joinpath(f".tmp-claim-{hashlib.sha256(seen).hexdigest()[:16]}").write_bytes(dead)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 3600.0)
+    with RunLock.acquire(run, pytest.fail):
+        pass
+    assert not list(run.path.glob(".tmp-*"))

@@ -20,12 +20,14 @@ from typing import Any
 from instar.checkpoint.disk import replace_bytes
 from instar.checkpoint.values import from_json, to_json
 from instar.core.errors import OutputError
-from instar.core.temporary import clock_of, is_dead, machine, start_of
+from instar.core.temporary import clock_of, is_dead, machine, start_of, unique_name
 
 LEASE_SECONDS = 300.0
 """Without a sign of life for so long, a holder has lost the folder."""
 _RENEWALS = 15  # in the time of a lease
 _LONGEST = 3600.0
+_CLAIM = ".tmp-claim-"
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 _held: dict[str, "Lease"] = {}
 
 
@@ -194,23 +196,57 @@ def take(path: Path, seen: Standing) -> Lease | None:
 
     Of several processes that saw the same, one gets it: each first makes a file whose name says what it saw.
     """
-    token = hashlib.sha256(seen.content or b"").hexdigest()[:16]
-    claim = path.with_name(f".tmp-claim-{token}")
-    try:
-        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        with suppress(FileNotFoundError):  # of a process that was killed within the moment in which it has the file
-            if clock_of(path.parent) - claim.stat().st_mtime > LEASE_SECONDS:
-                claim.unlink()
+    content = to_json(_self())
+    claim = path.with_name(f"{_CLAIM}{hashlib.sha256(seen.content or b'').hexdigest()[:16]}")
+    if not _claims(claim, content):
         return None
     try:
         if _read(path) != (seen.content, seen.modified):
             return None
-        content = to_json(_self())
         replace_bytes(path, content)
-        return Lease(path, content, LEASE_SECONDS)
+        lease = Lease(path, content, LEASE_SECONDS)
     finally:
         claim.unlink(missing_ok=True)
+    for left in path.parent.glob(f"{_CLAIM}*"):
+        _remove_if_abandoned(left)
+    return lease
+
+
+def _claims(claim: Path, content: bytes) -> bool:
+    """Whether this process has made the file `claim`, which holds `content` from its first moment on."""
+    mine = unique_name(claim)
+    try:
+        mine.write_bytes(content)
+        os.link(mine, claim)
+    except FileExistsError:
+        _remove_if_abandoned(claim)
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _claims_without_link(claim, content)
+    finally:
+        mine.unlink(missing_ok=True)
+    return True
+
+
+def _claims_without_link(claim: Path, content: bytes) -> bool:
+    """The same where the file system has no hard links; a moment passes in which the file is empty."""
+    try:
+        with claim.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        _remove_if_abandoned(claim)
+        return False
+    return True
+
+
+def _remove_if_abandoned(claim: Path) -> None:
+    """Delete the claim of a process that was killed within the moment in which it has one."""
+    with suppress(FileNotFoundError):
+        content, modified = _read(claim)
+        if Standing(content).is_dead or clock_of(claim.parent) - modified > LEASE_SECONDS:
+            claim.unlink()
 
 
 def _self() -> dict[str, Any]:
