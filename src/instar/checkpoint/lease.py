@@ -27,6 +27,8 @@ LEASE_SECONDS = 300.0
 _RENEWALS = 15  # in the time of a lease
 _LONGEST = 3600.0
 _CLAIM = ".tmp-claim-"
+_CLAIM_SECONDS = 10.0
+"""A claim is held for a moment; one that is older is of a process that is gone, or it finds out before it writes."""
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 _held: dict[str, "Lease"] = {}
 
@@ -201,7 +203,7 @@ def take(path: Path, seen: Standing) -> Lease | None:
     if not _claims(claim, content):
         return None
     try:
-        if _read(path) != (seen.content, seen.modified):
+        if _read(path) != (seen.content, seen.modified) or _read(claim)[0] != content:
             return None
         replace_bytes(path, content)
         lease = Lease(path, content, LEASE_SECONDS)
@@ -216,7 +218,7 @@ def _claims(claim: Path, content: bytes) -> bool:
     """Whether this process has made the file `claim`, which holds `content` from its first moment on."""
     mine = unique_name(claim)
     try:
-        mine.write_bytes(content)
+        _write(mine, content)
         os.link(mine, claim)
     except FileExistsError:
         _remove_if_abandoned(claim)
@@ -233,19 +235,26 @@ def _claims(claim: Path, content: bytes) -> bool:
 def _claims_without_link(claim: Path, content: bytes) -> bool:
     """The same where the file system has no hard links; a moment passes in which the file is empty."""
     try:
-        with claim.open("xb") as file:
-            file.write(content)
+        _write(claim, content)
     except FileExistsError:
         _remove_if_abandoned(claim)
         return False
     return True
 
 
+def _write(path: Path, content: bytes) -> None:
+    """A new file that is on the disk: whose claim it is can be read after a loss of power too."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _remove_if_abandoned(claim: Path) -> None:
     """Delete the claim of a process that was killed within the moment in which it has one."""
     with suppress(FileNotFoundError):
         content, modified = _read(claim)
-        if Standing(content).is_dead or clock_of(claim.parent) - modified > LEASE_SECONDS:
+        if Standing(content).is_dead or clock_of(claim.parent) - modified > _CLAIM_SECONDS:
             claim.unlink()
 
 
