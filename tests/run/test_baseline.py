@@ -13,6 +13,7 @@ import torch
 
 from instar.checkpoint.values import read_lines
 from instar.config.load import load
+from instar.core.checksum import with_checksum
 from instar.data import Batch
 from instar.run.baseline import baseline, best_of
 from instar.run.check import check, describe
@@ -92,10 +93,12 @@ def test_the_unigram_is_of_the_masked_tokens_of_the_evaluation(tmp_path: Path) -
     assert rows[0] == {"name": "unigram", "loss": pytest.approx(wanted)}
     assert rows[1]["name"] == "3 on either side"
     kept = list((tmp_path / "cache").glob("baseline-*.json"))
-    kept[0].write_text(json.dumps({"rows": [{"name": "kept", "loss": 1.0}]}))
+    changed = {"rows": [{"name": "kept", "loss": 1.0}]}
+    kept[0].write_text(json.dumps(with_checksum(changed)))
     assert baseline(config, task, splits.train, splits.evaluation)[0]["name"] == "kept"
-    kept[0].write_text("{")
-    assert baseline(config, task, splits.train, splits.evaluation) == rows
+    for damaged in (json.dumps(changed), "{"):
+        kept[0].write_text(damaged)
+        assert baseline(config, task, splits.train, splits.evaluation) == rows
 
 
 def _evaluated(config: RunConfig, task: Any, splits: Splits) -> list[tuple[Batch, Batch]]:
