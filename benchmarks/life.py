@@ -24,11 +24,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from instar.checkpoint.values import read_lines
 from instar.cli.init import recipes
+from instar.core.files.json_files import read_lines
 from instar.core.rundir import RunFolder
-from instar.run.predict import predict_split
 from instar.run.train import train
+from instar.use.predict import predict_split
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

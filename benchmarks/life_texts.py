@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.data.files import embedded_folder
+from instar.core.files.reading import embedded_folder
 
 Ints = NDArray[np.int64]
 Row = tuple[str, str]

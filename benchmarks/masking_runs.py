@@ -26,10 +26,10 @@ from instar.objective import judge
 from instar.run.config import RunConfig
 from instar.run.corpus import build_corpus
 from instar.run.masking import token_counts
-from instar.run.tracks import export, import_values
 from instar.run.train import train
 from instar.task import Moment
 from instar.task.mlm import MaskedLM, MaskedLMTask
+from instar.tracks.transfer import export, import_values
 from instar.trainer import Callback
 
 RATE = 0.15

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from instar.checkpoint.values import read_lines
 from instar.cli.init import recipes
+from instar.core.files.json_files import read_lines
 from instar.core.rundir import RunFolder
 from instar.report.theme import LIGHT, draw_figure, render
 from instar.report.writing import to_csv

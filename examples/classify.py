@@ -5,11 +5,11 @@
 # %%
 from pathlib import Path
 
-from instar.checkpoint.values import read_lines
 from instar.cli.init import recipes
-from instar.run.evaluate import evaluate
-from instar.run.predict import predict
+from instar.core.files.json_files import read_lines
 from instar.run.train import train
+from instar.use.evaluate import evaluate
+from instar.use.predict import predict
 
 for name in ("dna-mlm", "splice-classify"):
     Path(f"{name}.yaml").write_bytes(recipes()[name].read_bytes())

@@ -6,8 +6,8 @@
 from pathlib import Path
 
 from instar.cli.init import recipes
-from instar.run.fill_mask import fill_mask
 from instar.run.train import train
+from instar.use.fill_mask import fill_mask
 
 Path("dna-mlm.yaml").write_bytes(recipes()["dna-mlm"].read_bytes())
 summary = train(Path("dna-mlm.yaml"), ["train.budget=60 steps", "train.batch_tokens=1024"], output=Path("runs/dna"))

@@ -6,8 +6,8 @@
 from pathlib import Path
 
 from instar.cli.init import recipes
-from instar.run.generate import generate, generate_file
 from instar.run.train import train
+from instar.use.generate import generate, generate_file
 
 Path("text-gpt.yaml").write_bytes(recipes()["text-gpt"].read_bytes())
 summary = train(Path("text-gpt.yaml"), ["train.budget=60 steps", "data.max_length=96"], output=Path("runs/gpt"))

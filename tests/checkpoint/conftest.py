@@ -8,7 +8,7 @@ import torch
 
 from instar.checkpoint.protocol import publish
 from instar.checkpoint.tensors import write_tensors
-from instar.checkpoint.values import write_json
+from instar.core.files.json_files import write_json
 from instar.core.rundir import RunFolder
 
 

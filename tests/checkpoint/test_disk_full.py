@@ -11,8 +11,8 @@ import torch
 
 from instar.checkpoint.protocol import newest, publish, verify
 from instar.checkpoint.tensors import write_tensors
-from instar.checkpoint.values import read_json, write_json
 from instar.core.errors import DiskError
+from instar.core.files.json_files import read_json, write_json
 from instar.core.rundir import RunFolder
 from tests.disks import file_limit, mounted
 

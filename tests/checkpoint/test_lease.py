@@ -17,10 +17,10 @@ from instar.checkpoint import lease
 from instar.checkpoint.lease import LEASE_SECONDS, Watch, must_hold, take
 from instar.checkpoint.lock import RunLock
 from instar.checkpoint.protocol import publish, rotate
-from instar.checkpoint.values import to_json
 from instar.core.errors import OutputError
+from instar.core.files.json_files import to_json
+from instar.core.files.temporary import machine, start_of
 from instar.core.rundir import RunFolder
-from instar.core.temporary import machine, start_of
 from instar.trainer.callbacks.lines import Lines
 
 ELSEWHERE = "0" * 12
@@ -202,12 +202,12 @@ def test_a_holder_whose_file_was_removed_has_lost(run: RunFolder) -> None:
 SUSPENDED = """
 import sys
 from pathlib import Path
-from instar.core import temporary
+from instar.core.files import temporary
 temporary.machine = lambda: "0" * 12  # a process of another host
 from instar.checkpoint import lease, lock
 lease.machine, lease.LEASE_SECONDS = temporary.machine, 1.0
 from instar.checkpoint.protocol import publish
-from instar.checkpoint.values import to_json
+from instar.core.files.json_files import to_json
 from instar.core.errors import OutputError
 from instar.core.rundir import RunFolder
 run = RunFolder(Path(sys.argv[1]))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from instar.checkpoint.lineage import chain, parent_reference
-from instar.checkpoint.values import write_json
+from instar.core.files.json_files import write_json
 
 
 def _write(folder: Path, step: int, parent: Path | str | None) -> Path:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from instar.checkpoint import manifest, protocol
 from instar.checkpoint.protocol import clean, discard, newest, publish, rotate, set_aside_after, verify
-from instar.checkpoint.values import read_json
 from instar.core.errors import CheckpointError, DiskError, OutputError
+from instar.core.files.json_files import read_json
+from instar.core.files.temporary import machine, unique_name
 from instar.core.rundir import RunFolder
-from instar.core.temporary import machine, unique_name
 
 Save = Callable[[int], Path]
 Names = Callable[[RunFolder], list[str]]

@@ -12,8 +12,8 @@ import pytest
 
 from instar.checkpoint.protocol import newest, verify
 from instar.checkpoint.tensors import read_tensors
-from instar.checkpoint.values import from_json, read_json, to_json
 from instar.core.errors import CheckpointError
+from instar.core.files.json_files import from_json, read_json, to_json
 from instar.core.rundir import RunFolder
 
 FILES = ["MANIFEST.json", "model.safetensors", "optimizer.safetensors", "state.json", "tokenizer/vocabulary.txt"]

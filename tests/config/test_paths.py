@@ -12,7 +12,7 @@ from instar.cli import main
 from instar.cli.app import app
 from instar.cli.tracks import tracks
 from instar.config.base import PathText
-from instar.core.paths import expanded
+from instar.core.files.paths import expanded
 from instar.run.config import RunConfig
 
 NAMES = ("path", "cache", "reference", "store", "output", "folder", "file")

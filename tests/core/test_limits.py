@@ -3,7 +3,7 @@
 import errno
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,11 @@ from instar.core import limits
 from instar.core.errors import DataError, DiskError, InputMissingError, InstarError, OutputError, ResourceError
 from instar.core.limits import named
 from instar.core.rundir import RunFolder
-from instar.data.files import Faults
+from instar.data.document import Document
+from instar.data.encode import chunks
 from instar.report.writing import write_file
-from instar.run.writing import write_rows
 from instar.trainer.callbacks.lines import Lines
+from instar.use.writing import write_rows
 from tests.disks import file_limit
 
 
@@ -53,14 +54,12 @@ def test_too_many_open_files(cause: BaseException, wrapped: InstarError | None) 
 def test_too_little_memory_says_what_was_done(cause: BaseException) -> None:
     assert "out of memory while loading the libraries" in str(named(cause))
 
-    class Told(list):
-        def append(self, _: object) -> None:
-            raise cause
+    def documents() -> Iterator[Document]:
+        raise cause
+        yield
 
-    faults = Faults()
-    faults.lines = Told()
     with pytest.raises(type(cause)) as raised:
-        faults.add("x")
+        list(chunks(documents()))
     found = named(raised.value)
     assert isinstance(found, ResourceError)
     assert "out of memory while reading and tokenizing the data" in str(found)

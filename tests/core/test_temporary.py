@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from instar.core import temporary
-from instar.core.temporary import (
+from instar.core.files import temporary
+from instar.core.files.temporary import (
     OLD_SECONDS,
     clock_of,
     courtesy_lock,
@@ -45,8 +45,8 @@ def test_what_a_living_process_writes_stays_and_what_a_dead_one_left_goes(tmp_pa
     final = tmp_path / "x[1]"
     mine = unique_name(final)
     child = subprocess.run(
-        [sys.executable, "-c", "import sys; from pathlib import Path; from instar.core.temporary import unique_name; "
-         "print(unique_name(Path(sys.argv[1])))", str(final)],
+        [sys.executable, "-c", "import sys; from pathlib import Path; "
+         "from instar.core.files.temporary import unique_name; print(unique_name(Path(sys.argv[1])))", str(final)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     gone = Path(child.stdout.strip())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from instar.core.errors import DataError, DiskError, OutputError
-from instar.core.temporary import machine
+from instar.core.files.temporary import machine
 from instar.data import cache as cache_module
 from instar.data.cache import TokenCache, build_cache
 from instar.data.source import Csv, Fasta, Text

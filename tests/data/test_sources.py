@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from instar.core.errors import DataError, InputMissingError, InstarError
-from instar.data import files
+from instar.core.files import reading as files
 from instar.data.source import Csv, Fasta, JsonLines, Mixture, Parquet, SavedDataset, Source, SourceBase, Text
 
 
@@ -245,7 +246,7 @@ def test_any_bytes_are_read_or_refused_politely(
 
 
 def test_kinds_are_file_names() -> None:
-    folder = Path(files.__file__).parent / "source"
+    folder = Path(sys.modules[SourceBase.__module__].__file__ or "").parent
     kinds = {
         kind.model_fields["kind"].default for kind in (Text, JsonLines, Csv, Parquet, Fasta, SavedDataset, Mixture)
     }

@@ -11,14 +11,14 @@ import pytest
 from instar.cli import main
 from instar.core.errors import OutputError
 from instar.core.rundir import RunFolder
-from instar.run.demo.curve import compare
-from instar.run.demo.folder import claim
+from instar.demo.curve import compare
+from instar.demo.folder import claim
 from tests.processes import start
 
 
 @pytest.mark.slow
 def test_the_demo_shows_what_it_says(tmp_path, capsys):
-    from instar.run.demo import demo
+    from instar.demo import demo
 
     folder = tmp_path / "demo"
     measured = demo(folder, small=True)

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from instar.checkpoint.values import read_lines
 from instar.cli import main
-from instar.run.demo import genome
-from instar.run.demo.beside import Arm, Beside, error_of
+from instar.core.files.json_files import read_lines
+from instar.demo import genome
+from instar.demo.beside import Arm, Beside, error_of
 from instar.run.folder import read_run_file
 
 

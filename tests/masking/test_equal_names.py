@@ -9,8 +9,8 @@ import pytest
 
 from instar.cli import main
 from instar.masking.plane import Decoder, Plane, read_header
-from instar.run.masking_report import store_facts
-from instar.run.stored import open_stored
+from instar.tracks.masking_report import store_facts
+from instar.tracks.stored import open_stored
 
 RUN = """
 model: {{config: bert, num_layers: 1, hidden_size: 16, num_heads: 2, intermediate_size: 16, max_length: 32}}

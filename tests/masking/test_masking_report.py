@@ -9,11 +9,11 @@ import pytest
 
 from instar.core.errors import InputMissingError
 from instar.report.masking import masking_figures
-from instar.run.masking_report import store_facts
-from instar.run.report import report
-from instar.run.stored import open_stored
-from instar.run.tracks import summary
 from instar.run.train import train
+from instar.tracks.masking_report import store_facts
+from instar.tracks.stored import open_stored
+from instar.tracks.transfer import summary
+from instar.use.report import report
 from tests.masking.test_tracks import GFF, RUN
 
 

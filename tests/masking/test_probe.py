@@ -13,10 +13,10 @@ from torch import nn
 from instar.core.errors import CheckpointError, OutputError, TrainingError, UsageError
 from instar.inference.evaluate import evaluation_mode
 from instar.inference.probe import base_tables, passes_of
-from instar.run.probe import Asked, probe
 from instar.run.saved import take_up
-from instar.run.stored import open_stored
 from instar.run.train import train
+from instar.tracks.probe import Asked, probe
+from instar.tracks.stored import open_stored
 from instar.trainer.callbacks.untouched import must_be_untouched, weights_digest
 from tests.batches import packed
 

@@ -14,8 +14,8 @@ import pytest
 from instar.cli import main
 from instar.core.errors import DataError, InputMissingError, UsageError
 from instar.masking.plane import Decoder, Plane, encode, read_header
-from instar.run import shards
-from instar.run.tracks import import_values
+from instar.tracks import shards
+from instar.tracks.transfer import import_values
 
 TEXTS = ["a", "bb", "ccc", "", "abba", "cabca", "  ", "bacbaca", "a"]
 KEPT = [0, 1, 2, 4, 5, 7, 8]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from instar.cli import main
-from instar.core.disk import reserve, write_all
 from instar.core.errors import DiskError
+from instar.core.files.disk import reserve, write_all
 from instar.masking import plane_writer
 from instar.masking.plane import HEADER, Plane
 from instar.masking.plane_writer import PlaneWriter

@@ -15,9 +15,9 @@ from instar.core.errors import DataError, InputMissingError, UsageError
 from instar.core.rundir import RunFolder
 from instar.genome.track import read_bigwig, write_bigwig
 from instar.masking import journal
-from instar.run.stored import open_stored, sizes_of
-from instar.run.tracks import Shown, export, import_values, summary, view
 from instar.run.train import train
+from instar.tracks.stored import open_stored, sizes_of
+from instar.tracks.transfer import Shown, export, import_values, summary, view
 
 RUN = """
 model: {{config: bert, num_layers: 1, hidden_size: 32, num_heads: 2, intermediate_size: 48, max_length: 32}}

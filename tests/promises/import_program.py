@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from instar.run.tracks import import_values
+from instar.tracks.transfer import import_values
 
 RUN = """
 model: {{config: bert, num_layers: 1, hidden_size: 16, num_heads: 2, intermediate_size: 16, max_length: 16}}

@@ -137,7 +137,7 @@ def test_evaluation_masks_alike_at_every_moment_and_reads_no_store(
     whole: Path, shrunk: Callable, tmp_path: Path
 ) -> None:
     """The uniform run judges the same weights by the same masks."""
-    from instar.run.evaluate import evaluate
+    from instar.use.evaluate import evaluate
 
     before = chances_of(whole)
     scores = evaluate(last(whole))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from instar.checkpoint.protocol import damage, publish, verify
-from instar.checkpoint.values import to_json, write_json
 from instar.core.errors import CheckpointError, DataError
+from instar.core.files.json_files import to_json, write_json
 from instar.core.rundir import RunFolder
 from instar.data import fingerprint
 from instar.data.cache import TokenCache, build_cache

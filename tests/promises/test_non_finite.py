@@ -10,8 +10,8 @@ import torch
 from recipes import RECIPES, lines_of
 from runs import last, run, tensors
 
-from instar.checkpoint.values import read_json
 from instar.core.errors import NonFiniteError
+from instar.core.files.json_files import read_json
 from instar.objective import Objective
 from instar.trainer import Callback, StepResult, TrainState
 

@@ -10,7 +10,7 @@ from runs import break_off, run
 from test_adaptive import LONGER, NAME, PROGRAMS, all_left, outcome_with_chances
 
 from instar.core.errors import DataError
-from instar.run.stored import open_stored
+from instar.tracks.stored import open_stored
 
 OPTIONS = (*LONGER, "data.crops=random", "data.reverse_complement=0.5")
 

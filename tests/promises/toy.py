@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 from instar.checkpoint import protocol
-from instar.checkpoint.disk import replace_bytes, sync_file
 from instar.checkpoint.lock import RunLock
 from instar.checkpoint.protocol import clean, newest, publish, rotate
 from instar.checkpoint.tensors import read_tensors, write_tensors
-from instar.checkpoint.values import read_json, read_lines, write_json
+from instar.core.files.durable import replace_bytes, sync_file
+from instar.core.files.json_files import read_json, read_lines, write_json
 from instar.core.rundir import RunFolder
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     place = Path(sys.argv[1])
     import torch.distributed
 
-    from instar.run import probe
+    from instar.tracks import probe
 
     torch.set_num_threads(1)
     probe.EVALUATION_TOKENS = 64  # several batches

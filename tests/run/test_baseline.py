@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from instar.checkpoint.values import read_lines
 from instar.config.load import load
-from instar.core.checksum import with_checksum
+from instar.core.files.checksum import with_checksum
+from instar.core.files.json_files import read_lines
 from instar.data import Batch
 from instar.run.baseline import baseline, best_of
 from instar.run.check import check, describe
 from instar.run.config import RunConfig
 from instar.run.corpus import Splits, build_corpus, cut_corpus
-from instar.run.evaluate import evaluate
 from instar.task import Moment
+from instar.use.evaluate import evaluate
 from tests.run.conftest import TASKS, Workshop
 
 Trained = Callable[[str], tuple[Workshop, dict[str, Any]]]

@@ -12,18 +12,18 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from instar.checkpoint.values import read_lines
 from instar.config.load import load
 from instar.core.errors import CheckpointError, ConfigError, DataError
+from instar.core.files.json_files import read_lines
 from instar.core.rundir import RunFolder
 from instar.model import Network
 from instar.run.build import make_network
 from instar.run.check import check
 from instar.run.config import RunConfig
 from instar.run.corpus import build_corpus, cut_corpus
-from instar.run.evaluate import evaluate
 from instar.run.prepare import prepare
 from instar.trainer import Runtime
+from instar.use.evaluate import evaluate
 from tests.model.helpers import stock
 from tests.run.conftest import Workshop
 

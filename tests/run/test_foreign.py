@@ -14,14 +14,14 @@ import pytest
 import torch
 import transformers
 
-from instar.checkpoint.values import read_lines
 from instar.cli import main
 from instar.core.errors import CheckpointError, DataError, InputMissingError, UsageError
+from instar.core.files.json_files import read_lines
 from instar.data.tokenizer import Bpe, Tokenizer, WordPiece, build_tokenizer
-from instar.run.chat import Chat
-from instar.run.fill_mask import fill_mask
-from instar.run.generate import generate, generate_file
-from instar.run.predict import predict, predict_split
+from instar.use.chat import Chat
+from instar.use.fill_mask import fill_mask
+from instar.use.generate import generate, generate_file
+from instar.use.predict import predict, predict_split
 from tests.run.conftest import Workshop
 
 TEXTS = ["the river runs under the bridge", "a small stone sings under the bridge", "snow on the river"] * 9

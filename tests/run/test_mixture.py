@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 from instar.run.check import check
-from instar.run.evaluate import evaluate
 from instar.run.train import train
+from instar.use.evaluate import evaluate
 from tests.run.conftest import Workshop
 from tests.run.test_use import read_lines
 

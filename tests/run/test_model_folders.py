@@ -14,7 +14,7 @@ from instar.core.errors import ConfigError, DataError, InputMissingError, Instar
 from instar.data.tokenizer import Tokenizer, WordPiece, build_tokenizer
 from instar.model import size
 from instar.run.begin import Origin
-from instar.run.fill_mask import fill_mask
+from instar.use.fill_mask import fill_mask
 from tests.run.conftest import Workshop
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from instar.checkpoint.values import read_json, write_json
 from instar.config.load import load
 from instar.core.errors import CheckpointError, OutputError
+from instar.core.files.json_files import read_json, write_json
 from instar.run.config import RunConfig
 from instar.run.folder import must_go_on_from, read_run_file
 from instar.run.identity import run_hash

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from instar.checkpoint.tensors import read_tensors
-from instar.checkpoint.values import read_json, read_lines
+from instar.core.files.json_files import read_json, read_lines
 from instar.run.check import check, describe
-from instar.run.evaluate import evaluate
+from instar.use.evaluate import evaluate
 from tests.run.conftest import Workshop
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from instar.cli import main
-from instar.run.stored import open_stored
-from instar.run.tracks import summary
 from instar.run.train import train
+from instar.tracks.stored import open_stored
+from instar.tracks.transfer import summary
 
 RUN = """
 model: {{config: bert, num_layers: 1, hidden_size: 32, num_heads: 2, intermediate_size: 48, max_length: 32}}

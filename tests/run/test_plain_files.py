@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from instar.cli import main
-from instar.core.plain_file import NotPlainError, must_be_plain, open_plain, read_plain
+from instar.core.files.plain import NotPlainError, must_be_plain, open_plain, read_plain
 
 RUN = """
 model: {config: bert, num_layers: 1, hidden_size: 32, num_heads: 2}

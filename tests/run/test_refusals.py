@@ -22,9 +22,9 @@ from instar.core.errors import (
     UsageError,
 )
 from instar.run.config import RunConfig
-from instar.run.predict import predict
 from instar.run.train import train
 from instar.trainer import Runtime
+from instar.use.predict import predict
 from tests.run.conftest import Workshop
 
 SCORES = {

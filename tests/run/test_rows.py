@@ -14,8 +14,8 @@ from instar.data import Cut, Samples, build_cache
 from instar.data.source import Csv, Fasta, Parquet, SourceBase, Text
 from instar.data.tokenizer import Kmer, build_tokenizer
 from instar.data.unknown import TokenCount
-from instar.run.predict import predict
 from instar.run.rows import Answers, record_of
+from instar.use.predict import predict
 from tests.run.conftest import Workshop
 
 Row = dict[str, Any]

@@ -9,11 +9,11 @@ import pytest
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from instar.checkpoint.lineage import chain
-from instar.checkpoint.values import read_json, read_lines
 from instar.core.errors import CheckpointError, DataError, InputMissingError, OutputError, UsageError
-from instar.run.evaluate import evaluate
-from instar.run.predict import predict
+from instar.core.files.json_files import read_json, read_lines
 from instar.run.train import train
+from instar.use.evaluate import evaluate
+from instar.use.predict import predict
 from tests.run.conftest import TASKS, Workshop
 
 Trained = Callable[[str], tuple[Workshop, dict[str, Any]]]

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from instar.checkpoint.lock import RunLock
-from instar.checkpoint.values import read_lines
 from instar.core.errors import CheckpointError, InputMissingError, OutputError, UsageError
+from instar.core.files.json_files import read_lines
 from instar.core.rundir import RunFolder
 from instar.run import prepare
 from instar.run.status import status

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from instar.checkpoint.values import read_lines
 from instar.cli import main
 from instar.core.errors import ConfigError, DataError, OutputError, UsageError
-from instar.run.evaluate import evaluate
-from instar.run.fill_mask import fill_mask
-from instar.run.generate import generate, generate_file
-from instar.run.predict import predict_split
+from instar.core.files.json_files import read_lines
+from instar.use.evaluate import evaluate
+from instar.use.fill_mask import fill_mask
+from instar.use.generate import generate, generate_file
+from instar.use.predict import predict_split
 from tests.run.conftest import Workshop
 
 Trained = Callable[[str], tuple[Workshop, dict[str, Any]]]

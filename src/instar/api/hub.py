@@ -19,7 +19,7 @@ from instar.api.publishing import (
     unreachable,
     upload,
 )
-from instar.core.temporary import remove
+from instar.core.files.temporary import remove
 
 _log = logging.getLogger(__name__)
 

@@ -133,7 +133,7 @@ def write_card(path: Path, facts: CardFacts) -> None:
     """Write the card to `path`; what huggingface_hub reads back from it is what was meant."""
     from huggingface_hub import ModelCard
 
-    from instar.checkpoint.disk import replace_bytes
+    from instar.core.files.durable import replace_bytes
 
     card = ModelCard(f"---\n{_front_matter(facts)}\n---\n\n{_body(facts)}")
     replace_bytes(path, str(card).encode("utf-8"))

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from instar.core.temporary import remove
+from instar.core.files.temporary import remove
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from transformers.trainer_utils import speed_metrics
 
 from instar.api.base import TrainerParts
 from instar.api.memory import TrainerMemoryTracker
-from instar.checkpoint.disk import replace_bytes
+from instar.core.files.durable import replace_bytes
 from instar.trainer.parallel import group
 
 __all__ = ["Reporting", "TrainerMemoryTracker", "metrics_format"]

@@ -13,8 +13,8 @@ from instar.api.checkpoints.plain import read_values
 from instar.api.checkpoints.randomness import restore_random_states
 from instar.api.checkpoints.weights import load_weights, weight_files
 from instar.checkpoint.tensors import read_tensors
-from instar.checkpoint.values import from_json, read_json, to_json
 from instar.core.errors import CheckpointError
+from instar.core.files.json_files import from_json, read_json, to_json
 from instar.model.memory import own_memory
 from instar.trainer.parallel import group
 

@@ -19,11 +19,11 @@ from instar.api.checkpoints.plain import as_bytes, copied, write_values
 from instar.api.checkpoints.randomness import random_states
 from instar.api.checkpoints.weights import not_finite, save_weights, unwrapped
 from instar.api.resuming import Resuming
-from instar.checkpoint.disk import replace_bytes
 from instar.checkpoint.protocol import publish
 from instar.checkpoint.tensors import write_tensors
-from instar.checkpoint.values import write_json
 from instar.core.errors import DiskError
+from instar.core.files.durable import replace_bytes
+from instar.core.files.json_files import write_json
 from instar.optim.modes import saved_weights
 from instar.trainer.parallel import group
 

@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from instar.checkpoint.disk import replace_bytes
-from instar.checkpoint.values import from_json, to_json
 from instar.core.errors import OutputError
-from instar.core.temporary import clock_of, is_dead, machine, start_of, unique_name
+from instar.core.files.durable import replace_bytes
+from instar.core.files.json_files import from_json, to_json
+from instar.core.files.temporary import clock_of, is_dead, machine, start_of, unique_name
 
 LEASE_SECONDS = 300.0
 """Without a sign of life for so long, a holder has lost the folder."""

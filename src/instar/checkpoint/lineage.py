@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from instar.checkpoint.values import read_json
 from instar.core.errors import CheckpointError
+from instar.core.files.json_files import read_json
 from instar.core.rundir import RunFolder
 
 STATE = "state.json"

@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 from filelock import FileLock, Timeout
 
 from instar.checkpoint.lease import Lease, Standing, Watch, take
-from instar.core.disk import disk_errors
 from instar.core.errors import OutputError
-from instar.core.plain_file import must_be_plain
+from instar.core.files.disk import disk_errors
+from instar.core.files.plain import must_be_plain
+from instar.core.files.temporary import unique_name
 from instar.core.rundir import RunFolder
-from instar.core.temporary import unique_name
 
 _log = logging.getLogger(__name__)
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from instar.checkpoint.values import from_json, to_json
 from instar.core.errors import CheckpointError
+from instar.core.files.json_files import from_json, to_json
+from instar.core.files.plain import open_plain, read_plain
 from instar.core.limits import raise_if_limited
-from instar.core.plain_file import open_plain, read_plain
 
 NAME = "MANIFEST.json"
 FORMAT = "instar-checkpoint"

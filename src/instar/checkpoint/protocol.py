@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from instar.checkpoint import manifest
-from instar.checkpoint.disk import free_name, sync_file, write_bytes
 from instar.checkpoint.lease import must_hold
 from instar.checkpoint.manifest import verify
-from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError, DiskError, InstarError, OutputError
+from instar.core.files.disk import disk_errors
+from instar.core.files.durable import free_name, sync_file, write_bytes
+from instar.core.files.temporary import is_left_over, remove, sync_folder, unique_name
 from instar.core.rundir import RunFolder
-from instar.core.temporary import is_left_over, remove, sync_folder, unique_name
 
 __all__ = ["clean", "damage", "discard", "newest", "publish", "rotate", "set_aside_after", "verify"]
 

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
+from instar.core.files.disk import disk_errors
 from instar.core.limits import raise_if_limited
 
 _NAMES = {

@@ -7,8 +7,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
+from instar.core.files.disk import disk_errors
 from instar.core.limits import raise_if_limited
 
 

@@ -33,7 +33,7 @@ def chat(
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model, a line at a time; what was said before is kept. The end of the input ends the talk."""
-    from instar.run.chat import Chat
+    from instar.use.chat import Chat
 
     spelt = None if template is None else template.replace("\\n", "\n")
     talk = Chat(checkpoint, overrides or (), template=spelt, system=system, tell=_tell)

@@ -24,10 +24,10 @@ def demo(
 ) -> None:
     """Train three small models on real text and real DNA, kill one, resume it, and show the results."""
     if genome:
-        from instar.run.demo.genome import demo_genome
+        from instar.demo.genome import demo_genome
 
         demo_genome(output or Path("demo-genome"), small=small)
         return
-    from instar.run.demo import demo as run
+    from instar.demo import demo as run
 
     run(output or Path("demo"), small=small)

@@ -24,7 +24,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a checkpoint: loss, and the metrics of its task."""
-    from instar.run.evaluate import evaluate as run
+    from instar.use.evaluate import evaluate as run
 
     part = part_of(input_file, parts)
     show(run(checkpoint, split=split, input_file=input_file, part=part, allow_unknown=allow_unknown), as_json=as_json)

@@ -18,7 +18,7 @@ def fill_mask(
     as_json: AsJson = False,
 ) -> None:
     """Fill in the [MASK]s of a text or a sequence, with probabilities."""
-    from instar.run.fill_mask import fill_mask as run
+    from instar.use.fill_mask import fill_mask as run
 
     found = run(checkpoint, text, top=top)
     if as_json:

@@ -39,8 +39,8 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, as it is written; or all prompts of a file, in batches."""
-    from instar.run.generate import generate as run
-    from instar.run.generate import generate_file
+    from instar.use.generate import generate as run
+    from instar.use.generate import generate_file
 
     given = list(words or ())
     if (input_file is None) != (output is None):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from instar.core.errors import UsageError
-from instar.core.paths import expanded
+from instar.core.files.paths import expanded
 
 if TYPE_CHECKING:
     from instar.run.source import Part

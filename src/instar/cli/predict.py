@@ -34,8 +34,8 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint's prediction for each document of a file, or of a split of its run."""
-    from instar.run.predict import predict as run
-    from instar.run.predict import predict_split
+    from instar.use.predict import predict as run
+    from instar.use.predict import predict_split
 
     if (input_file is None) == (split is None):
         raise CommandLineError("wanted one of --input FILE and --split eval|test")

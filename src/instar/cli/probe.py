@@ -33,7 +33,7 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """Hide every token exactly once, with frozen weights, and keep what the checkpoint says of it."""
-    from instar.run.probe import Asked
-    from instar.run.probe import probe as run
+    from instar.tracks.probe import Asked
+    from instar.tracks.probe import probe as run
 
     show(run(checkpoint, output, Asked(data=data, rate=rate, tracks=tracks)), as_json=as_json)

@@ -22,7 +22,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write figures and a self-contained report.html into a run folder."""
-    from instar.run.report import report as run
+    from instar.use.report import report as run
 
     page = run(run_folder, annotation, tell=lambda line: typer.echo(line, err=True))
     if as_json:

@@ -54,7 +54,7 @@ def _export(
     as_json: AsJson = False,
 ) -> None:
     """Write the masking values of a run as tracks."""
-    from instar.run.tracks import export
+    from instar.tracks.transfer import export
 
     _show(export(run, output, form=form, what=what, shard=shard, genome=genome), as_json=as_json)
 
@@ -80,7 +80,7 @@ def _import(
     as_json: AsJson = False,
 ) -> None:
     """Begin a run's masking values from a track."""
-    from instar.run.tracks import import_values
+    from instar.tracks.transfer import import_values
 
     _show(import_values(run, given, shard=shard, genome=genome), as_json=as_json)
 
@@ -95,7 +95,7 @@ def _summary(
     as_json: AsJson = False,
 ) -> None:
     """Mean value of the bases of each class of features, with counts."""
-    from instar.run.tracks import summary
+    from instar.tracks.transfer import summary
 
     rows = summary(
         run, annotation, what=what, aliases=aliases, genome=genome, tell=lambda line: typer.echo(line, err=True)
@@ -129,7 +129,7 @@ def _view(
     as_json: AsJson = False,
 ) -> None:
     """Write one page with a genome browser that needs no network."""
-    from instar.run.tracks import Shown, view
+    from instar.tracks.transfer import Shown, view
 
     shown = Shown(region=region, annotation=annotation, aliases=aliases, genome=genome, output=output)
     _show(view(run, shown), as_json=as_json)

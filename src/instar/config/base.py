@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from instar.core.budget import Budget
-from instar.core.paths import expanded
+from instar.core.files.paths import expanded
 
 
 class KeyFaults(ValueError):  # noqa: N818 (several faults, not one error)

@@ -1,1 +1,1 @@
-"""Values and errors that every room may use; imports nothing of ours and nothing heavy."""
+"""Values, errors, files and processes: what every room may use; imports nothing of ours and nothing heavy."""

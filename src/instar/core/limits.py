@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from instar.core.disk import DISK_CODES, disk_message, system_code
 from instar.core.errors import DiskError, InputMissingError, InstarError, OutputError, ResourceError
+from instar.core.files.disk import DISK_CODES, disk_message, system_code
 
 _FILES = {errno.EMFILE: "this process", errno.ENFILE: "the whole system"}
 _LEADS_NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}

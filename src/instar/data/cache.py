@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.core.disk import disk_errors
 from instar.core.errors import DataError
-from instar.core.temporary import (
+from instar.core.files.disk import disk_errors
+from instar.core.files.temporary import (
     courtesy_lock,
     publish_unless_whole,
     remove,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.core.checksum import with_checksum, without_checksum
 from instar.core.errors import DataError
+from instar.core.files.checksum import with_checksum, without_checksum
 from instar.core.limits import raise_if_limited
 
 INDEX = "index.json"

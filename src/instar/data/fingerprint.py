@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from instar.core.checksum import with_checksum, without_checksum
 from instar.core.errors import InputMissingError
-from instar.core.temporary import remove, remove_leftovers, unique_name
-from instar.data.files import is_stale
+from instar.core.files.checksum import with_checksum, without_checksum
+from instar.core.files.reading import is_stale
+from instar.core.files.temporary import remove, remove_leftovers, unique_name
 from instar.data.source import SourceBase
 from instar.data.tokenizer import Tokenizer
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.core.errors import DataError
+from instar.core.files.reading import Faults, did_you_mean
 from instar.data.columns import ColumnFolder
 from instar.data.document import Document
 from instar.data.doubts import Doubts
-from instar.data.files import Faults, did_you_mean
 from instar.data.label import NOT_LABELLED
 
 LabelKind = Literal["none", "class", "many", "number"]

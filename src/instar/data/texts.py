@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.core.disk import disk_errors
 from instar.core.errors import DataError
-from instar.core.temporary import courtesy_lock, publish_unless_whole, remove, remove_leftovers, unique_name
+from instar.core.files.disk import disk_errors
+from instar.core.files.temporary import courtesy_lock, publish_unless_whole, remove, remove_leftovers, unique_name
 from instar.data.columns import ColumnFolder, read_columns
 from instar.data.source.base import SourceBase
 

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.checkpoint.lease import must_hold
-from instar.core.disk import disk_errors, write_all
 from instar.core.errors import CheckpointError
-from instar.core.plain_file import open_plain
-from instar.core.temporary import sync_folder
+from instar.core.files.disk import disk_errors, write_all
+from instar.core.files.plain import open_plain
+from instar.core.files.temporary import sync_folder
 from instar.masking.layout import Spans
 
 VERSION = 1

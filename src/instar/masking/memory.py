@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.checkpoint.values import read_json, write_json
-from instar.core.disk import must_have_room
 from instar.core.errors import CheckpointError, OutputError
+from instar.core.files.disk import must_have_room
+from instar.core.files.json_files import read_json, write_json
 from instar.masking import journal
 from instar.masking.adaptive import AdaptivePolicy
 from instar.masking.base import Chosen

@@ -16,12 +16,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.checkpoint.values import read_json, write_json
-from instar.core.checksum import with_checksum, without_checksum
-from instar.core.disk import disk_errors, reserve
 from instar.core.errors import CheckpointError, DataError
-from instar.core.plain_file import must_be_plain
-from instar.core.temporary import sync_folder
+from instar.core.files.checksum import with_checksum, without_checksum
+from instar.core.files.disk import disk_errors, reserve
+from instar.core.files.json_files import read_json, write_json
+from instar.core.files.plain import must_be_plain
+from instar.core.files.temporary import sync_folder
 from instar.masking.seal import Seals, drop_old
 
 FORMAT = "instar-chances"

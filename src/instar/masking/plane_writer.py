@@ -12,8 +12,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.core.disk import disk_errors, write_all
-from instar.core.plain_file import open_plain
+from instar.core.files.disk import disk_errors, write_all
+from instar.core.files.plain import open_plain
 from instar.masking.plane import Form, Plane
 
 _PAGE = 4096

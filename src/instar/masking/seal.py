@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.checkpoint.disk import replace_bytes
-from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
-from instar.core.plain_file import open_plain
+from instar.core.files.disk import disk_errors
+from instar.core.files.durable import replace_bytes
+from instar.core.files.plain import open_plain
 from instar.masking.layout import Spans
 
 BLOCK = 1 << 20

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.checkpoint.lock import RunLock
-from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError, OutputError
+from instar.core.files.disk import disk_errors
 from instar.core.rundir import RunFolder
 from instar.masking import journal
 from instar.masking.journal import Record

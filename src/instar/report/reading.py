@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.core.errors import InputMissingError
-from instar.core.plain_file import read_plain
+from instar.core.files.plain import read_plain
 from instar.core.rundir import RunFolder
 
 MAX_RUN_FILE = 200_000

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from instar.core.disk import disk_errors
-from instar.core.temporary import remove, unique_name
+from instar.core.files.disk import disk_errors
+from instar.core.files.temporary import remove, unique_name
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 

@@ -1,1 +1,1 @@
-"""Composition root: config -> data -> network -> task -> objective -> state; one short function a command."""
+"""Composition root of training: config, data, network, task, objective, state; one short function a command."""

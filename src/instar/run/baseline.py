@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar import metric
-from instar.checkpoint.values import read_json, write_json
-from instar.core.checksum import with_checksum, without_checksum
-from instar.core.disk import disk_errors
 from instar.core.errors import InstarError
+from instar.core.files.checksum import with_checksum, without_checksum
+from instar.core.files.disk import disk_errors
+from instar.core.files.json_files import read_json, write_json
 from instar.data import Batch
 from instar.data.samples import Samples
 from instar.masking.draws import maskable_places

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from instar.checkpoint import manifest, protocol
 from instar.checkpoint.lineage import STATE
 from instar.checkpoint.tensors import read_tensors
-from instar.checkpoint.values import read_json
 from instar.core.budget import Budget
 from instar.core.errors import CheckpointError, ConfigError, DataError, InputMissingError
+from instar.core.files.json_files import read_json
 from instar.core.model_folder import must_be_model_folder
 from instar.data.tokenizer import Tokenizer
 from instar.model import Crossing, LoadReport

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.core.disk import disk_errors
 from instar.core.errors import ConfigError, DataError, InputMissingError
+from instar.core.files.disk import disk_errors
+from instar.core.files.temporary import publish_unless_whole, remove, remove_leftovers, set_aside, unique_name
 from instar.core.model_folder import must_be_model_folder
 from instar.core.rundir import RunFolder
-from instar.core.temporary import publish_unless_whole, remove, remove_leftovers, set_aside, unique_name
 from instar.data.cache import TokenCache, build_cache
 from instar.data.config import DataConfig, Split
 from instar.data.fingerprint import source_fingerprint

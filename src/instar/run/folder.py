@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from instar.checkpoint.disk import replace_bytes
 from instar.checkpoint.lineage import STATE, no_checkpoint
 from instar.config.dump import dump
 from instar.config.load import Loaded, load
-from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError, ConfigError, InputMissingError, OutputError
+from instar.core.files.disk import disk_errors
+from instar.core.files.durable import replace_bytes
 from instar.core.rundir import RunFolder
 from instar.run.config import RunConfig
 from instar.run.identity import compare

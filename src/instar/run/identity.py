@@ -9,7 +9,7 @@ from typing import Any
 
 from instar.checkpoint import manifest
 from instar.checkpoint.lineage import STATE
-from instar.checkpoint.values import read_json
+from instar.core.files.json_files import read_json
 from instar.data.config import Split
 from instar.data.fingerprint import source_fingerprint
 from instar.data.tokenizer import Tokenizer

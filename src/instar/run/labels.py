@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from instar.checkpoint.values import read_json, write_json
 from instar.core.errors import CheckpointError
+from instar.core.files.json_files import read_json, write_json
 from instar.data.labels import LabelKind
 
 LABELS = "labels.json"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.checkpoint.lineage import STATE
-from instar.checkpoint.values import read_json
 from instar.core.errors import CheckpointError, ConfigError
+from instar.core.files.json_files import read_json
 from instar.core.rundir import RunFolder
 from instar.data.cache import TokenCache
 from instar.data.crops import Anew, Crops

@@ -13,7 +13,7 @@ import torch
 
 from instar.checkpoint import manifest
 from instar.core.errors import CheckpointError, DataError, UsageError
-from instar.core.plain_file import read_plain
+from instar.core.files.plain import read_plain
 from instar.data.cache import TokenCache
 from instar.model import Network
 from instar.model.config import FromFolder

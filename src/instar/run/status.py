@@ -8,9 +8,9 @@ from typing import Any
 
 from instar.checkpoint.lineage import STATE
 from instar.checkpoint.protocol import damage
-from instar.checkpoint.values import read_json
 from instar.core.budget import Budget
 from instar.core.errors import CheckpointError, InputMissingError, UsageError
+from instar.core.files.json_files import read_json
 from instar.core.rundir import RunFolder
 from instar.report.reading import read_run
 from instar.run.folder import read_run_file

@@ -10,7 +10,6 @@ from rich.console import Console
 from instar.checkpoint import manifest, protocol
 from instar.checkpoint.lineage import STATE, no_checkpoint
 from instar.checkpoint.lock import RunLock
-from instar.checkpoint.values import read_lines
 from instar.config.load import Loaded, load
 from instar.core.errors import (
     CheckpointError,
@@ -20,6 +19,7 @@ from instar.core.errors import (
     PreemptedError,
     UsageError,
 )
+from instar.core.files.json_files import read_lines
 from instar.core.limits import named
 from instar.core.rundir import RunFolder
 from instar.run.config import RunConfig

@@ -11,9 +11,9 @@ from torch import Tensor
 from instar.checkpoint.lineage import STATE, parent_reference
 from instar.checkpoint.sharded import TensorFile, in_order, write_one_by_one
 from instar.checkpoint.tensors import read_tensors, write_tensors
-from instar.checkpoint.values import read_json, write_json
 from instar.config import Config
 from instar.core.errors import CheckpointError, NonFiniteError
+from instar.core.files.json_files import read_json, write_json
 from instar.model import Network
 from instar.model.compact import CompactEmbedding, used_tables, whole_tables
 from instar.trainer.average import WeightAverage

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from instar.api.checkpoints import finding, names
-from instar.core.temporary import machine, unique_name
+from instar.core.files.temporary import machine, unique_name
 from tests.api.saving_parts import PLAIN, cut, make, steps
 
 

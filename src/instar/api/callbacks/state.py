@@ -10,7 +10,7 @@ from typing import Any, Self
 from transformers import trainer_callback
 
 from instar.api.callbacks.base import is_exportable
-from instar.checkpoint.disk import replace_bytes
+from instar.core.files.durable import replace_bytes
 
 _log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from instar.api.checkpoints import names
 from instar.api.checkpoints.weights import check_header, weight_files
 from instar.checkpoint import manifest, protocol
-from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
+from instar.core.files.disk import disk_errors
+from instar.core.files.temporary import is_left_over, remove, sync_folder
 from instar.core.limits import raise_if_limited
-from instar.core.temporary import is_left_over, remove, sync_folder
 
 _log = logging.getLogger(__name__)
 _LEFT_OVER = re.compile(r"\.(tmp|trash)-(?:aside-)?checkpoint-[0-9]+-[0-9a-f-]+")

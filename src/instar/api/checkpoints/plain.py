@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
+from instar.core.files.disk import disk_errors
 from instar.trainer.parallel.parts import is_divided
 
 _KEPT = (type(None), bool, int, float, complex, str, bytes, Tensor, torch.dtype)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from instar.api.checkpoints import names
 from instar.api.checkpoints.plain import memory_of, read_values
-from instar.checkpoint.values import read_json
-from instar.core.disk import disk_errors
 from instar.core.errors import CheckpointError
+from instar.core.files.disk import disk_errors
+from instar.core.files.json_files import read_json
 from instar.core.limits import raise_if_limited
 from instar.trainer.parallel.parts import is_divided, load_whole, local, settle
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from instar.api.search.base import SearchBackend, best_of, run_trial
 from instar.api.search.journal import SUFFIX, Journal
 from instar.api.search.spaces import suggest, suggest_default
-from instar.checkpoint.values import from_json, to_json
+from instar.core.files.json_files import from_json, to_json
 from instar.core.seeds import derive
 from instar.trainer.parallel import group
 

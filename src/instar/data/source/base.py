@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from instar.config import Config, PathText
 from instar.core.errors import DataError
+from instar.core.files.reading import MAX_FAULTS, Faults, did_you_mean, resolve
 from instar.data.document import Document
-from instar.data.files import MAX_FAULTS, Faults, did_you_mean, resolve
 from instar.data.label import (
     Label,
     LabelKind,

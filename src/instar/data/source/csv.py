@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from instar.core.errors import DataError
+from instar.core.files.reading import MAX_LINE, lines
 from instar.data.document import Document
-from instar.data.files import MAX_LINE, lines
 from instar.data.source.base import ColumnSource, Reading
 
 

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal
 
 from instar.config import PathText
 from instar.core.errors import DataError, InputMissingError
+from instar.core.files.folders import files_below
+from instar.core.files.reading import did_you_mean, looked_from
 from instar.data.document import Document
-from instar.data.files import did_you_mean, looked_from
-from instar.data.folders import files_below
 from instar.data.source.base import ColumnSource, Reading
 
 _OWN_FILES = ("state.json", "dataset_dict.json")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from instar.data.files import byte_blocks
+from instar.core.files.reading import byte_blocks
 from instar.data.source.genome import Genome
 from instar.genome.fasta import Chunk, Fault, read_chunks
 

@@ -14,8 +14,8 @@ from pydantic import Field
 
 from instar.config import PathText
 from instar.core.errors import ConfigError, DataError
+from instar.core.files.reading import Faults, lines, resolve
 from instar.data.document import Document
-from instar.data.files import Faults, lines, resolve
 from instar.data.source.base import FileSource
 from instar.genome.coordinates import Interval, few
 from instar.genome.fasta import Chunk, Fault, as_dna

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from instar.core.errors import DataError
+from instar.core.files.reading import lines
 from instar.data.document import Document
-from instar.data.files import lines
 from instar.data.source.base import ColumnSource, Reading
 
 

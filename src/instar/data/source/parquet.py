@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from instar.core.errors import DataError
+from instar.core.files.reading import refuse_pointer
 from instar.data.document import Document
-from instar.data.files import refuse_pointer
 from instar.data.source.base import ColumnSource, Reading
 
 _FEATURES = b"huggingface"

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from instar.core.errors import DataError
+from instar.core.files.reading import lines
 from instar.data.document import Document
-from instar.data.files import lines
 from instar.data.source.base import FileSource
 
 MAX_DOCUMENT = 1 << 30

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from instar.core.checksum import with_checksum, without_checksum
 from instar.core.errors import DataError, InputMissingError
+from instar.core.files.checksum import with_checksum, without_checksum
 from instar.data.tokenizer.bounds import must_be_bounded
 from instar.data.tokenizer.codec import Codec, Encoded, Specials
 from instar.data.tokenizer.fast import FastCodec

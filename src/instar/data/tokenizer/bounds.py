@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.core.errors import DataError
-from instar.core.plain_file import must_be_plain
+from instar.core.files.plain import must_be_plain
 from instar.data.tokenizer.template import TEMPLATE_FILE, read_object
 
 _MAX_BYTES = 256 << 20

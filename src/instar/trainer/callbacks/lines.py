@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from instar.checkpoint.disk import sync_file
 from instar.checkpoint.lease import must_hold
-from instar.core.disk import disk_errors, write_all
-from instar.core.plain_file import open_plain
+from instar.core.files.disk import disk_errors, write_all
+from instar.core.files.durable import sync_file
+from instar.core.files.plain import open_plain
 
 
 class Lines:

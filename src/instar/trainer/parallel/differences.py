@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from instar.checkpoint.values import from_json, to_json
+from instar.core.files.json_files import from_json, to_json
 
 MOST_NAMED = 8
 """Ranks that a line names, and lines; more are counted."""

@@ -1,0 +1,1 @@
+"""Files in and out: found, opened and read within limits; written whole or not at all, and durably."""

@@ -1,0 +1,267 @@
+"""`probe`: what a frozen checkpoint says of every token of a corpus, hidden exactly once.
+
+Letters: M places of a pass, N characters.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.core.errors import OutputError, UsageError
+from instar.core.files.disk import disk_errors, must_have_room
+from instar.core.files.durable import replace_bytes
+from instar.core.files.json_files import to_json, write_json
+from instar.core.files.temporary import remove
+from instar.data import Batch
+from instar.data.cache import build_cache
+from instar.data.located import Located
+from instar.data.samples import Samples
+from instar.data.source import Genome, Source
+from instar.inference.division import Division
+from instar.inference.probe import BASES, Prober, Said, from_arrays, letters_of, to_arrays
+from instar.masking.layout import Layout, Spans
+from instar.masking.plane import Form, Plane, encode, seal
+from instar.masking.plane_writer import PlaneWriter
+from instar.masking.statistic import scale_of
+from instar.run.config import RunConfig
+from instar.run.corpus import cut_of, must_be_known
+from instar.run.division import divided, division, must_be_alike
+from instar.run.masking import layout_of
+from instar.run.prepare import EVALUATION_TOKENS
+from instar.run.saved import Saved, take_up
+from instar.run.source import source_like
+from instar.task.mlm import MaskedLM
+from instar.tracks.stored import PROBE, sizes_of
+from instar.tracks.transfer import FileFormat, export
+from instar.trainer.callbacks.untouched import must_be_untouched, weights_digest
+
+MEASURES = ("p_true", "nll", "reciprocal_rank", "entropy")
+Tracks = Literal["bigwig", "bedgraph", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How a checkpoint is probed."""
+
+    data: Path | None = None
+    """The file to read instead of the run's training data, in the same way."""
+    rate: float | None = None
+    """Share of the tokens hidden at once; by default that of the run's evaluation."""
+    tracks: Tracks = "bigwig"
+    """Genome tracks written beside the values; a text has none."""
+
+
+@divided
+def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
+    """Write what the checkpoint says of every token into a new folder; its weights are proven untouched.
+
+    Processes divide the batches, and the main one writes.
+    """
+    saved, shared = take_up(checkpoint), division()
+    config = _config(saved, asked)
+    rate = _rate(config) if asked.rate is None else asked.rate
+    if not 0 < rate <= 1:
+        raise UsageError(f"--rate: wanted a number above 0 and at most 1; got {rate}")
+    if shared.is_main:
+        _must_be_new(output)
+    if asked.tracks != "none" and isinstance(config.data.train, Genome):
+        _must_have_tracks(config.data.train)
+    cache = build_cache(config.data.train, saved.tokenizer, config.data.cache_folder(), processes=config.data.processes)
+    must_be_alike(saved, data=f"content {cache.fingerprint}")
+    allowed = config.data.allow_unknown_tokens
+    warning = must_be_known(str(asked.data or "data.train"), cache, saved.tokenizer, is_allowed=allowed)
+    cut = cut_of(config.model_copy(update={"data": _windows(config)}), saved.network)
+    layout = layout_of(config, cache)
+    located = Located(Samples(cache, saved.tokenizer, cut), layout.first_N[:-1])
+    digest = weights_digest(saved.network)
+    said = _said(_prober(saved, config, rate), located, shared)
+    if not shared.is_main:
+        deque(said, maxlen=0)
+        must_be_untouched(saved.network, digest)
+        shared.exchange(b"")
+        return {}
+    with _new_folder(output):
+        is_genome = isinstance(config.data.train, Genome)
+        planes = _Planes(output / PROBE, layout, saved.tokenizer.vocab_size, with_bases=is_genome)
+        with planes:
+            for index_D, passes in said:
+                planes.write(_gathered(located, index_D), passes)
+        must_be_untouched(saved.network, digest)
+        shared.exchange(b"")  # the weights of all processes are untouched
+        planes.finish()
+        saved.tokenizer.save(output)
+        replace_bytes(output / "run.yaml", to_json(config.model_dump(mode="json", by_alias=True)))
+        facts = {"checkpoint": str(checkpoint), "rate": rate, "tokens": planes.count, "weights_sha256": digest}
+        write_json(output / "probe.json", facts | planes.means())
+    told = cache.token_count.facts() | ({} if warning is None else {"warning": warning})
+    written = _tracks(output, config.data.train, asked.tracks)
+    return {"output": str(output), **facts, **planes.means(), "weights": "untouched", "tracks": written, **told}
+
+
+def _prober(saved: Saved, config: RunConfig, rate: float) -> Prober:
+    return Prober(
+        network=saved.network,
+        tokenizer=saved.tokenizer,
+        device=saved.runtime.device,
+        rate=rate,
+        seed=config.seed,
+        letters_V=letters_of(saved.tokenizer) if isinstance(config.data.train, Genome) else None,
+    )
+
+
+def _config(saved: Saved, asked: Asked) -> RunConfig:
+    """The run's config with the corpus that is probed."""
+    config = saved.config
+    if not isinstance(config.task, MaskedLM):
+        raise UsageError(f"{saved.folder}: probing hides tokens, so it needs a checkpoint of the task mlm")
+    if asked.data is None:
+        return config
+    source: Source = source_like(config.data.train, asked.data, labelled=False)
+    return config.model_copy(update={"data": config.data.model_copy(update={"train": source, "eval": None})})
+
+
+def _windows(config: RunConfig) -> Any:
+    return config.data.model_copy(update={"too_long": "window", "overlap": 0})
+
+
+def _rate(config: RunConfig) -> float:
+    task = config.task
+    if not isinstance(task, MaskedLM):
+        raise TypeError("only a masked language model has a rate")
+    return task.evaluation_rate or task.rate_at(1.0)
+
+
+def _must_be_new(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(f"{output}: is there already; choose another --output")
+
+
+@contextmanager
+def _new_folder(output: Path) -> Iterator[None]:
+    """A folder that is made, and gone again where what is done in it fails."""
+    try:
+        with disk_errors(output):
+            output.mkdir(parents=True, exist_ok=True)
+            yield
+    except BaseException:
+        remove(output)
+        raise
+
+
+def _must_have_tracks(source: Genome) -> None:
+    """UsageError, before the work begins, where two files have sequences of one name."""
+    try:
+        sizes_of(source)
+    except UsageError as error:
+        raise UsageError(f"{error}; with --tracks none the values are kept without tracks") from error
+
+
+def _said(prober: Prober, located: Located, shared: Division) -> Iterator[tuple[NDArray[np.int64], list[Said]]]:
+    """The samples of each batch, and what was said of each pass over them, in order; each process computes some."""
+    remaining = _batches(located)
+    while batches := list(islice(remaining, shared.size)):
+        mine = [said for index_D in shared.mine(batches) for said in prober.ask(_gathered(located, index_D))]
+        yield from zip(batches, map(from_arrays, shared.arrays(to_arrays(mine))), strict=False)
+
+
+def _batches(located: Located) -> Iterator[NDArray[np.int64]]:
+    first, size = 0, max(1, EVALUATION_TOKENS)
+    while first < len(located):
+        lengths = located.lengths(np.arange(first, min(len(located), first + size)))
+        taken = max(1, int(np.searchsorted(np.cumsum(lengths), size, side="right")))
+        yield np.arange(first, first + taken)
+        first += taken
+
+
+def _gathered(located: Located, index_D: NDArray[np.int64]) -> Batch:
+    return located.gather(index_D, np.zeros(len(index_D), dtype=np.int64))
+
+
+class _Planes:
+    """One store a measure, written in place; `with` puts the values on the disk."""
+
+    def __init__(self, folder: Path, layout: Layout, vocab_size: int, *, with_bases: bool) -> None:
+        nats = scale_of("nll", vocab_size)
+        scales = {"p_true": 1.0, "nll": nats, "reciprocal_rank": 1.0, "entropy": nats}
+        scales |= dict.fromkeys((f"chance_{base}" for base in BASES), 1.0) if with_bases else {}
+        self._folder = folder
+        self._forms = {
+            name: Form(
+                fingerprint=layout.fingerprint,
+                num_characters=layout.num_characters,
+                statistic=name,
+                scale=scale,
+                dtype="float16",
+            )
+            for name, scale in scales.items()
+        }
+        self._writers: dict[str, PlaneWriter] = {}
+        must_have_room(folder, sum(sum(form.sizes().values()) for form in self._forms.values()))
+        self._sums = dict.fromkeys(MEASURES, 0.0)
+        self.count = 0
+        for name, form in self._forms.items():
+            Plane.create(folder / name, form)
+
+    def __enter__(self) -> None:
+        with ExitStack() as stack:
+            for name, form in self._forms.items():
+                self._writers[name] = stack.enter_context(PlaneWriter(self._folder / name, form))
+            self._stack = stack.pop_all()
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def write(self, batch: Batch, passes: Iterable[Said]) -> None:
+        """Put what was said of a batch where its characters lie."""
+        for said in passes:
+            self._write_pass(batch, said)
+
+    def _write_pass(self, batch: Batch, said: Said) -> None:
+        if batch.starts_T is None or batch.characters_T is None:
+            raise ValueError("the batch does not say where its characters lie")
+        spans = Spans(batch.starts_T.numpy(), batch.characters_T.numpy())[said.place_M]
+        places_N, length_M = spans.characters(), spans.length_T
+        values: Mapping[str, NDArray[np.float32]] = {
+            "p_true": np.exp(-said.nll_M),
+            "nll": said.nll_M,
+            "reciprocal_rank": (1 / said.rank_M).astype(np.float32),
+            "entropy": said.entropy_M,
+        }
+        for name, value_M in values.items():
+            self._sums[name] += float(value_M.sum(dtype=np.float64))
+            self._put(name, places_N, np.repeat(value_M, length_M))
+        self.count += len(said.place_M)
+        if said.bases_MK4 is not None:
+            letter_N = np.arange(len(places_N)) - np.repeat(np.cumsum(length_M) - length_M, length_M)
+            row_N = np.repeat(np.arange(len(length_M)), length_M)
+            chances_N4 = said.bases_MK4[row_N, np.minimum(letter_N, said.bases_MK4.shape[1] - 1)]
+            for number, base in enumerate(BASES):
+                self._put(f"chance_{base}", places_N, chances_N4[:, number])
+
+    def _put(self, name: str, places_N: NDArray[np.int64], values_N: NDArray[np.float32]) -> None:
+        scaled_N = values_N / np.float32(self._forms[name].scale)
+        self._writers[name].put("value", places_N, encode(scaled_N, "float16"))
+
+    def finish(self) -> None:
+        """All of it is there, with its CRCs."""
+        for name, form in self._forms.items():
+            seal(self._folder / name, form)
+
+    def means(self) -> dict[str, float]:
+        """Mean of each measure over the tokens."""
+        return {f"mean_{name}": total / max(1, self.count) for name, total in self._sums.items()}
+
+
+def _tracks(output: Path, source: Source, wanted: Tracks) -> list[str]:
+    if wanted == "none" or not isinstance(source, Genome):
+        return []
+    form: FileFormat = wanted
+    written: list[str] = export(output, output, form=form)["written"]
+    return written

@@ -1,0 +1,1 @@
+"""A checkpoint in use: evaluate, predict, generate, chat, fill in, report; one short function a command."""
