@@ -21,7 +21,7 @@ from instar.data import Batch
 from instar.data.cache import build_cache
 from instar.data.located import Located, document_characters
 from instar.data.samples import Cut, Samples
-from instar.masking.layout import Layout
+from instar.masking.offsets import Layout
 from instar.objective import judge
 from instar.run.config import RunConfig
 from instar.run.corpus import build_corpus

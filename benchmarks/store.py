@@ -30,10 +30,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from instar.masking.layout import Layout, Spans
-from instar.masking.plane import Form
-from instar.masking.store import ChanceStore, Measured, StoreLearner, open_store
+from instar.masking.offsets import Layout, Spans
+from instar.masking.store import Measured, ProbabilityStore, StoreLearner, open_store
 from instar.masking.update import Rule
+from instar.masking.value_arrays import Form
 from instar.masking.writer import Writer
 
 SAMPLES, CHARACTERS, MASKED = 64, 4000, 12_800
@@ -100,7 +100,7 @@ class Hdf5:
         return found
 
 
-def ours(folder: Path) -> tuple[ChanceStore, StoreLearner]:
+def ours(folder: Path) -> tuple[ProbabilityStore, StoreLearner]:
     """A store of the batch's samples."""
     layout = Layout.of(np.full(SAMPLES, CHARACTERS), "benchmark")
     form = Form(fingerprint=layout.fingerprint, num_characters=layout.num_characters, statistic="one_minus_p")
@@ -121,7 +121,7 @@ def measured_of(step: int, starts: list, lengths: list, masked: list, p: list) -
 class Round:
     """One batch, everything done to it in turn, with the milliseconds of each."""
 
-    def __init__(self, hdf5: Hdf5, store: ChanceStore, learner: StoreLearner, writer: Writer) -> None:
+    def __init__(self, hdf5: Hdf5, store: ProbabilityStore, learner: StoreLearner, writer: Writer) -> None:
         self.hdf5, self.store, self.learner, self.writer = hdf5, store, learner, writer
         self.times: dict[str, list[tuple[float, float]]] = {}
 

@@ -97,7 +97,7 @@ def test_some_of_each_source_is_held_out(tmp_path: Path, too_long: Any) -> None:
     assert held_b > held_a
 
     def tokens(part: Samples) -> set[int]:
-        places = part.store_places(np.arange(len(part), dtype=np.int64))
+        places = part.store_paths(np.arange(len(part), dtype=np.int64))
         return set(places[places >= 0].tolist())
 
     assert not tokens(train) & tokens(held)

@@ -70,7 +70,7 @@ def test_gather_equals_a_plain_loop(built: TokenCache, tokenizer: Tokenizer, dat
     assert max(batch.lengths) <= max_length
     assert batch.maskable_T is not None
     assert batch.maskable_T.tolist() == [token >= 5 for token in batch.ids_T.tolist()]
-    places = samples.store_places(index)
+    places = samples.store_paths(index)
     assert (built.ids[places[places >= 0]] == batch.ids_T.numpy()[places >= 0]).all()
     characters = samples.characters(index)
     assert characters.tolist() == [int(place >= 0) for place in places]  # this tokenizer: one character a token
@@ -138,7 +138,7 @@ def test_blocks_share_no_token(
     places: list[Counter[int]] = []
     for part in samples.split(fraction, seed):
         every = np.arange(len(part))
-        places.append(Counter(part.store_places(every).tolist()))
+        places.append(Counter(part.store_paths(every).tolist()))
         assert part.lengths(every).max() <= 18
         places[-1].pop(-1)
     assert not places[0].keys() & places[1].keys()

@@ -61,20 +61,21 @@ def test_adaptive_and_uniform_masking_beside_each_other(
     assert {row.kind for row in beside.classes} >= {"CDS", "gene"}
     genes = next(row for row in beside.classes if row.kind == "gene")
     assert genes.uniform_share == pytest.approx(genes.num_bases / 230_208, abs=0.03)
-    assert (beside.uniform.hidden["chrI"] != beside.adaptive.hidden["chrI"]).any()
+    assert (beside.uniform.masked["chrI"] != beside.adaptive.masked["chrI"]).any()
 
     report = (folder / "adaptive" / "report.html").read_text(encoding="utf-8")
     assert "Masking value by annotation" in report
 
     page = folder / "browser.html"
-    names = ("masking chance: adaptive", "p_true: adaptive", "p_true: uniform", "times hidden: uniform", "annotation")
+    names = ("p_true: adaptive", "p_true: uniform", "times masked: uniform", "annotation")
+    names += ("masking probability: adaptive",)
     text = page.read_text(encoding="utf-8")
     assert all(name in text for name in names)
     assert "default-src 'none'" in text
 
 
 def arm(loss: float) -> Arm:
-    return Arm(loss=loss, rate=0.2, hidden={}, p_true={})
+    return Arm(loss=loss, rate=0.2, masked={}, p_true={})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from instar.data import Batch
 from instar.data.tokenizer import Kmer, Tokenizer, build_tokenizer
 from instar.masking import Adaptive, Bernoulli, Policy
-from instar.masking.layout import Spans
+from instar.masking.offsets import Spans
 
 RATES = st.floats(0.02, 0.9)
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.masking.layout import Layout, Spans
-from instar.masking.plane import Form
-from instar.masking.store import ChanceStore, Measured, StoreLearner, begin_anew, open_store
+from instar.masking.offsets import CharacterOffsets, Spans
+from instar.masking.store import Measured, ProbabilityStore, StoreLearner, open_store, reset_store
 from instar.masking.update import Rule
+from instar.masking.value_arrays import StoreSchema
 
 CHARACTERS = 400
-LAYOUT = Layout.of(np.array([150, 250]), "a corpus")
+LAYOUT = CharacterOffsets.of(np.array([150, 250]), "a corpus")
 
 
-def form(**options: object) -> Form:
-    return Form(
+def schema(**options: object) -> StoreSchema:
+    return StoreSchema(
         **{
             "fingerprint": LAYOUT.fingerprint,
             "num_characters": LAYOUT.num_characters,
@@ -26,8 +26,8 @@ def form(**options: object) -> Form:
 
 def opened(
     folder: Path, *, rate: float = 1.0, prior: float = 1.0, decay: float = 0.0, **options: object
-) -> ChanceStore:
-    kept = form(**options)
+) -> ProbabilityStore:
+    kept = schema(**options)
     return open_store(folder, kept, rule=Rule(rate=rate, dtype=kept.dtype), prior=prior, decay=decay)
 
 
@@ -49,20 +49,22 @@ def drawn(step: int, count: int = 20, ranks: int = 1) -> Measured:
     )
 
 
-def content(store: ChanceStore) -> dict[str, bytes]:
-    return {name: array.tobytes() for name, array in store.plane.arrays.items()}
+def content(store: ProbabilityStore) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in store.arrays.arrays.items()}
 
 
-def written(folder: Path, steps: range, *, ranks: int = 1, **options: object) -> tuple[ChanceStore, dict[str, int]]:
+def written(
+    folder: Path, steps: range, *, ranks: int = 1, **options: object
+) -> tuple[ProbabilityStore, dict[str, int]]:
     """A store after these steps, each rank with its journal; and the journals' positions."""
     store = opened(folder, **options)
     learners = [StoreLearner(store, rank, 0) for rank in range(ranks)]
     for step in steps:
-        changes = [learner.settle(drawn(step, ranks=ranks)) for learner in learners]
+        changes = [learner.flush(drawn(step, ranks=ranks)) for learner in learners]
         store.apply(changes[0])
     for learner in learners:
         learner.close()
     return store, {str(learner.rank): learner.journal.position for learner in learners}
 
 
-__all__ = ["begin_anew", "content", "drawn", "form", "opened", "spans", "written"]
+__all__ = ["content", "drawn", "opened", "reset_store", "schema", "spans", "written"]

@@ -1,9 +1,10 @@
 """What went wrong in the systems that adaptive masking comes from, each as a promise that it does not here.
 
 Others stand beside what they are about: values that could only fall, unseen bases, other tokens for unseen, decay
-(test_store); chances that lose their budget, specials, proportions (test_policies, tests/task); visible tokens that
-pass for easy ones, chances that a restart forgets (tests/promises/test_adaptive); cuts and strands that shift the
-chances, gaps (tests/data/test_crops); samples that are half measured, measuring by hand (test_probe).
+(test_store); probabilities that lose their budget, special tokens, proportions (test_policies, tests/task); visible
+tokens that pass for easy ones, probabilities that a restart forgets (tests/promises/test_adaptive); cuts and strands
+that shift the probabilities, gaps (tests/data/test_crops); samples that are half measured, measuring by hand
+(test_probe).
 """
 
 from pathlib import Path
@@ -15,17 +16,17 @@ import torch
 
 from instar.masking.base import Chosen
 from instar.masking.bernoulli import Bernoulli
-from instar.masking.layout import Spans
 from instar.masking.memory import Share, StoreMemory
+from instar.masking.offsets import Spans
 from instar.masking.statistic import measure
 from instar.masking.store import Measured, open_store
 from instar.masking.update import Rule
 from instar.model import build_network
 from instar.model.config import FromConfig
 from instar.objective import Hard, Objective
-from instar.trainer.callbacks.chances import Measures
+from instar.trainer.callbacks.masking_store import Measures
 from tests.batches import packed
-from tests.masking.stores import LAYOUT, form
+from tests.masking.stores import LAYOUT, schema
 from tests.masking.test_policies import located, tokenizer
 
 
@@ -54,40 +55,40 @@ def test_a_threshold_of_zero_writes_all_and_none_means_none(
     """It once meant: write nothing, and so masking was uniform without a word."""
     made = memory(tmp_path / "s", write_threshold=threshold)
     measured = made.measured(chosen(5), np.array([0.9, 0.2, 0.7, 0.1, 0.6], np.float32))
-    made.apply(made.settle(measured))
+    made.apply(made.flush(measured))
     assert made.store is not None
-    assert int((made.store.plane.arrays["value"] > 0).sum()) == 2 * known
+    assert int((made.store.arrays.arrays["value"] > 0).sum()) == 2 * known
     made.close()
 
 
 def test_who_opens_second_cuts_nothing(tmp_path: Path) -> None:
-    first = open_store(tmp_path / "s", form(), rule=Rule())
+    first = open_store(tmp_path / "s", schema(), rule=Rule())
     one = Measured(0, Spans(np.array([4]), np.array([3])), np.array([0.5], np.float32), np.zeros(1, np.int64))
     first.apply(first.change(one))
     before = (tmp_path / "s" / "value.bin").stat()
-    second = open_store(tmp_path / "s", form(), rule=Rule())
+    second = open_store(tmp_path / "s", schema(), rule=Rule())
     assert (tmp_path / "s" / "value.bin").stat().st_mtime_ns == before.st_mtime_ns
     assert first.read(Spans(np.array([4]), np.array([3])))[0] == pytest.approx(0.5, abs=0.003)
     assert second.read(Spans(np.array([4]), np.array([3])))[0] == 1.0, "a view of its own, until it is written down"
 
 
 def test_samples_that_are_masked_uniformly_are_learnt_from_too(tmp_path: Path) -> None:
-    """They once had no place in the file, and the writer stopped."""
+    """They once had no position in the file, and the writer stopped."""
     made = memory(tmp_path / "s", adaptive_samples=0.0)
     batch = located(packed([42], vocab_size=17))
     assert len(made.policy.choose(batch, 0.3, 1)) > 0
-    made.apply(made.settle(made.measured(chosen(3), np.full(3, 0.5, np.float32))))
+    made.apply(made.flush(made.measured(chosen(3), np.full(3, 0.5, np.float32))))
     assert made.store is not None
-    assert int((made.store.plane.arrays["value"] > 0).sum()) == 6
+    assert int((made.store.arrays.arrays["value"] > 0).sum()) == 6
     made.close()
 
 
 def test_visible_tokens_are_not_written(tmp_path: Path) -> None:
     made = memory(tmp_path / "s")
     shown = np.array([True, False, True])
-    made.apply(made.settle(made.measured(chosen(3, shown), np.array([0.5, 0.01, 0.5], np.float32))))
+    made.apply(made.flush(made.measured(chosen(3, shown), np.array([0.5, 0.01, 0.5], np.float32))))
     assert made.store is not None
-    assert np.flatnonzero(made.store.plane.arrays["value"]).tolist() == [0, 1, 4, 5]
+    assert np.flatnonzero(made.store.arrays.arrays["value"]).tolist() == [0, 1, 4, 5]
     made.close()
 
 

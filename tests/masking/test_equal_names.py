@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from instar.cli import main
-from instar.masking.plane import Decoder, Plane, read_header
+from instar.masking.value_arrays import Decoder, ValueArrays, read_header
 from instar.tracks.masking_report import store_facts
 from instar.tracks.stored import open_stored
 
@@ -48,9 +48,9 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
 
 
 def of_file(place: Path, name: str) -> np.ndarray:
-    """The values of a file's bases; the files follow each other in the plane."""
+    """The values of a file's bases; the files follow each other in the arrays."""
     stored = open_stored(place / "run")
-    codes = np.asarray(stored.stores["one_minus_p"].plane.arrays["value"])
+    codes = np.asarray(stored.stores["one_minus_p"].arrays.arrays["value"])
     values = Decoder("uint8", np.nan)(codes)
     return values[:300] if name == "first.fa" else values[300:]
 
@@ -92,7 +92,7 @@ def test_each_file_has_its_own_values(
     assert not (back / "masking").exists()
     assert call(capsys, *given, *genome)[0] == 0
     values = Decoder("uint8", np.nan)(
-        np.asarray(Plane(back / "masking", read_header(back / "masking")).arrays["value"])
+        np.asarray(ValueArrays(back / "masking", read_header(back / "masking")).arrays["value"])
     )
     mine, other = (values[:300], values[300:]) if name == "first.fa" else (values[300:], values[:300])
     np.testing.assert_allclose(mine, of_file(place, name), atol=0.003)

@@ -40,7 +40,7 @@ def rows_of(run: Path, name: str) -> list[dict[str, str]]:
 
 def test_a_report_shows_what_the_store_holds(run: Path) -> None:
     text = (run / "report.html").read_text()
-    for title in ("Share of tokens hidden", "Who is hidden", "Along the corpus", "Stored values", "How long ago"):
+    for title in ("Share of tokens masked", "Who is masked", "Along the corpus", "Stored values", "How long ago"):
         assert title in text
     assert "Masking value by annotation" in text
     assert len(text) < 2_000_000
@@ -81,9 +81,9 @@ def test_a_run_without_its_data_is_still_reported(run: Path, tmp_path: Path) -> 
     shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "masking")
     text = report(tmp_path / "run").read_text()
-    assert "Share of tokens hidden" in text
+    assert "Share of tokens masked" in text
     assert "Along the corpus" not in text
-    with pytest.raises(InputMissingError, match="keeps no masking chances"):
+    with pytest.raises(InputMissingError, match="keeps no masking probabilities"):
         report(tmp_path / "run", run.parent / "genes.gff3")
     with pytest.raises(InputMissingError, match="no such folder"):
         report(tmp_path / "none", run.parent / "genes.gff3")
@@ -91,7 +91,7 @@ def test_a_run_without_its_data_is_still_reported(run: Path, tmp_path: Path) -> 
 
 def test_lines_that_say_nothing_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "masking.jsonl").write_text(
-        'no\n[]\n{"step": "one"}\n{"step": 1, "realised_rate": null, "tokens_by_decile": [1], "hidden_by_decile": 3}\n'
+        'no\n[]\n{"step": "one"}\n{"step": 1, "realised_rate": null, "tokens_by_decile": [1], "masked_by_decile": 3}\n'
         '{"step": 2, "realised_rate": "x"}\n{"step": 3'
     )
     plans = masking_figures(tmp_path, None)

@@ -1,4 +1,4 @@
-"""Every policy keeps its share, hides no special, and hides a document alike in any company."""
+"""Every policy keeps its share, masks no special, and masks a document alike in any company."""
 
 import itertools
 import json
@@ -140,10 +140,10 @@ def test_rare_tokens_are_hidden_more_over_the_whole_step() -> None:
     counts = np.full(17, 10**6)
     counts[5:8] = 10
     policy.count(counts)
-    places = policy.choose(batch, 0.15, 3)
-    assert len(places) == pytest.approx(0.15 * 500 * 20, abs=1)
-    assert np.isin(ids[places], [5, 6, 7]).mean() > 0.99
-    assert batch.maskable_T.numpy()[places].all()
+    positions = policy.choose(batch, 0.15, 3)
+    assert len(positions) == pytest.approx(0.15 * 500 * 20, abs=1)
+    assert np.isin(ids[positions], [5, 6, 7]).mean() > 0.99
+    assert batch.maskable_T.numpy()[positions].all()
 
 
 def test_type_averages_learn_and_come_back() -> None:
@@ -166,18 +166,18 @@ def test_type_averages_learn_and_come_back() -> None:
 @given(st.lists(st.integers(1, 80), min_size=1, max_size=6), RATES, st.integers(0, 2**62), st.integers(1, 12))
 def test_spans_keep_the_share_exactly(lengths: list[int], rate: float, key: int, longest: int) -> None:
     batch = packed(lengths)
-    places = Span(longest=longest).choose(batch, rate, key)
-    assert batch.maskable_T.numpy()[places].all()
-    assert (np.diff(places) > 0).all()
+    positions = Span(longest=longest).choose(batch, rate, key)
+    assert batch.maskable_T.numpy()[positions].all()
+    assert (np.diff(positions) > 0).all()
     edges = np.asarray(batch.boundaries)
     for low, high in itertools.pairwise(edges):
-        count = ((places >= low) & (places < high)).sum()
+        count = ((positions >= low) & (positions < high)).sum()
         assert abs(count - rate * max(0, high - low - 2)) < 1
 
 
 def test_spans_are_long_and_stay_within_documents() -> None:
     batch = packed([202] * 200)
-    runs = [np.diff(np.flatnonzero(np.diff(np.append(places, -9)) != 1), prepend=-1) for places in
+    runs = [np.diff(np.flatnonzero(np.diff(np.append(positions, -9)) != 1), prepend=-1) for positions in
             (Span().choose(batch, 0.1, 1), Uniform().choose(batch, 0.1, 1))]  # fmt: skip
     assert runs[0].mean() > 2.5 * runs[1].mean()
     assert np.percentile(runs[0], 50) >= 2
@@ -192,8 +192,8 @@ def test_words_are_hidden_whole() -> None:
     made = words()
     text = "unbelievable talking remarkable walked understanding"
     ids = made.encode_batch([text])[0].ids.astype(np.int64)
-    pieces = made.tokens(ids.tolist())
-    assert any(piece.startswith("##") for piece in pieces)
+    blocks = made.tokens(ids.tolist())
+    assert any(piece.startswith("##") for piece in blocks)
     lengths = (len(ids),) * 300
     batch = Batch(
         ids_T=torch.from_numpy(np.tile(ids, 300)),
@@ -201,15 +201,15 @@ def test_words_are_hidden_whole() -> None:
         samples_D=np.arange(300),
         epochs_D=np.zeros(300, dtype=np.int64),
     )
-    places = WholeWord().build(made).choose(batch, 0.3, 1)
-    hidden = np.zeros(batch.num_tokens, dtype=bool)
-    hidden[places] = True
-    begins = np.array([not piece.startswith("##") for piece in pieces])
+    positions = WholeWord().build(made).choose(batch, 0.3, 1)
+    masked = np.zeros(batch.num_tokens, dtype=bool)
+    masked[positions] = True
+    begins = np.array([not piece.startswith("##") for piece in blocks])
     word = np.tile(np.cumsum(begins) - 1, 300) + np.repeat(np.arange(300) * begins.sum(), len(ids))
-    size, count = np.bincount(word), np.bincount(word, hidden)
+    size, count = np.bincount(word), np.bincount(word, masked)
     assert ((count == 0) | (count == size)).all()
-    assert hidden.mean() == pytest.approx(0.3, abs=0.02)
-    assert 0.2 < hidden.reshape(300, -1)[:, 0].mean() < 0.4
+    assert masked.mean() == pytest.approx(0.3, abs=0.02)
+    assert 0.2 < masked.reshape(300, -1)[:, 0].mean() < 0.4
 
 
 def test_words_need_a_tokenizer_that_marks_them() -> None:
@@ -219,13 +219,13 @@ def test_words_need_a_tokenizer_that_marks_them() -> None:
 
 def test_chances_from_a_file(tmp_path: Path) -> None:
     made = tokenizer()
-    path = tmp_path / "chances.json"
+    path = tmp_path / "probabilities.json"
     path.write_text(json.dumps({"AC": 1.0, "GT": 0.5}))
     policy = Static(path=str(path)).build(made)
     assert policy.weight_V.sum() == 1.5
     path.write_text(json.dumps([1.0] * made.vocab_size))
-    places = Static(path=str(path)).build(made).choose(packed([102], vocab_size=17), 0.2, 1)
-    assert len(places) == 20
+    positions = Static(path=str(path)).build(made).choose(packed([102], vocab_size=17), 0.2, 1)
+    assert len(positions) == 20
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_chances_from_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_does_not_fit(tmp_path: Path, text: str, told: str) -> None:
-    path = tmp_path / "chances.json"
+    path = tmp_path / "probabilities.json"
     path.write_text(text)
     with pytest.raises(DataError, match=told):
         Static(path=str(path)).build(tokenizer())
@@ -253,7 +253,7 @@ def test_a_file_that_does_not_fit(tmp_path: Path, text: str, told: str) -> None:
 
 
 def policies(tmp_path: Path) -> dict[str, Policy]:
-    path = tmp_path / "chances.json"
+    path = tmp_path / "probabilities.json"
     made = tokenizer()
     path.write_text(json.dumps(np.linspace(0, 1, made.vocab_size).tolist()))
     values = np.random.default_rng(0).random(5000)
@@ -278,7 +278,7 @@ def test_a_document_is_hidden_alike_in_any_company(name: str, tmp_path: Path) ->
         edges = np.asarray(batch.boundaries)
         wanted = [whole[(whole >= edges[d]) & (whole < edges[d + 1])] - edges[d] for d in chosen]
         starts = np.asarray(part.boundaries)[:-1]
-        expected = np.concatenate([places + start for places, start in zip(wanted, starts, strict=True)])
+        expected = np.concatenate([positions + start for positions, start in zip(wanted, starts, strict=True)])
         assert policy.choose(part, 0.4, 7).tolist() == expected.tolist()
 
 

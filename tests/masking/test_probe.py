@@ -63,7 +63,7 @@ def test_every_place_comes_exactly_once(lengths: list[int], rate: float, key: in
 def test_values_are_known_of_every_base_but_of_gaps(place: Path) -> None:
     stored = open_stored(place / "probe")
     assert set(stored.stores) == {
-        "p_true", "nll", "reciprocal_rank", "entropy", *(f"chance_{base}" for base in "ACGT"),
+        "p_true", "nll", "reciprocal_rank", "entropy", *(f"probability_{base}" for base in "ACGT"),
     }  # fmt: skip
     for name in stored.stores:
         known = ~np.isnan(stored.track(name)["one"])
@@ -82,13 +82,13 @@ def test_measures_belong_together(place: Path) -> None:
     stored = open_stored(place / "probe")
     tracks = {name: stored.track(name)["one"] for name in stored.stores}
     known = ~np.isnan(tracks["p_true"])
-    nll = tracks["nll"][known] * stored.stores["nll"].form.scale
-    kept = nll < stored.stores["nll"].form.scale * 0.99
+    nll = tracks["nll"][known] * stored.stores["nll"].schema.scale
+    kept = nll < stored.stores["nll"].schema.scale * 0.99
     np.testing.assert_allclose(tracks["p_true"][known][kept], np.exp(-nll[kept]), rtol=0.01, atol=2e-3)
     first = tracks["reciprocal_rank"][known] == 1
     assert (tracks["p_true"][known][tracks["p_true"][known] > 0.5] > 0.5).all()
     assert first[tracks["p_true"][known] > 0.501].all()
-    bases = np.stack([tracks[f"chance_{base}"][known] for base in "ACGT"])
+    bases = np.stack([tracks[f"probability_{base}"][known] for base in "ACGT"])
     np.testing.assert_allclose(bases.sum(0), 1, atol=5e-3)
     sequence = EASY + (place / "genome.fa").read_text().split("NN")[1].strip()
     right = bases[["ACGT".index(base) for base in sequence], np.arange(known.sum())]
@@ -102,7 +102,7 @@ def test_a_value_is_what_the_network_says_of_that_place(place: Path) -> None:
     from instar.data.samples import Cut, Samples
 
     samples = Located(
-        Samples(stored.cache, saved.tokenizer, Cut(max_length=34, too_long="window")), stored.layout.first_N[:-1]
+        Samples(stored.cache, saved.tokenizer, Cut(max_length=34, too_long="window")), stored.offsets.first_N[:-1]
     )
     batch = samples.gather(np.arange(3), np.zeros(3, dtype=np.int64))
     place_M = next(passes_of(batch, 0.2, saved.config.seed))
@@ -110,19 +110,19 @@ def test_a_value_is_what_the_network_says_of_that_place(place: Path) -> None:
     ids[place_M] = saved.tokenizer.mask_id
     from dataclasses import replace
 
-    hidden = replace(batch, ids_T=ids, read_M=torch.from_numpy(place_M))
+    masked = replace(batch, ids_T=ids, read_M=torch.from_numpy(place_M))
     with torch.no_grad(), evaluation_mode(saved.network):
-        p_MV = torch.softmax(saved.network(hidden).logits_MV(), -1)
+        p_MV = torch.softmax(saved.network(masked).logits_MV(), -1)
     wanted = p_MV.gather(1, batch.ids_T[place_M][:, None])[:, 0].numpy()
-    plane = stored.stores["p_true"].plane.arrays["value"]
-    np.testing.assert_allclose(plane[batch.starts_T.numpy()[place_M]].astype(np.float32), wanted, atol=1e-3)
+    arrays = stored.stores["p_true"].arrays.arrays["value"]
+    np.testing.assert_allclose(arrays[batch.starts_T.numpy()[place_M]].astype(np.float32), wanted, atol=1e-3)
 
 
 def test_letters_of_longer_tokens_are_summed_over_the_tokens_that_have_them() -> None:
     tables = base_tables(("AC", "AT", "G", ""))
     p = torch.tensor([0.5, 0.2, 0.2, 0.1])
-    chances = torch.einsum("v,kvb->kb", p, tables)
-    np.testing.assert_allclose(chances.numpy(), [[0.7, 0, 0.2, 0], [0, 0.5, 0, 0.2]], atol=1e-6)
+    probabilities = torch.einsum("v,kvb->kb", p, tables)
+    np.testing.assert_allclose(probabilities.numpy(), [[0.7, 0, 0.2, 0], [0, 0.5, 0, 0.2]], atol=1e-6)
 
 
 # ---- the slow way ----

@@ -13,7 +13,7 @@ import pytest
 
 from instar.cli import main
 from instar.core.errors import DataError, InputMissingError, UsageError
-from instar.masking.plane import Decoder, Plane, encode, read_header
+from instar.masking.value_arrays import Decoder, ValueArrays, encode, read_header
 from instar.tracks import shards
 from instar.tracks.transfer import import_values
 
@@ -55,8 +55,8 @@ def fill(run: Path, shards: Mapping[int, Mapping[str, Any]]) -> Path:
 
 def stored(run: Path) -> np.ndarray:
     """The values of the run's characters, NaN where unseen."""
-    form = read_header(run / "masking")
-    return Decoder(form.dtype, np.nan)(np.asarray(Plane(run / "masking", form).arrays["value"]))
+    schema = read_header(run / "masking")
+    return Decoder(schema.dtype, np.nan)(np.asarray(ValueArrays(run / "masking", schema).arrays["value"]))
 
 
 def by_document(*known: int) -> np.ndarray:
@@ -135,9 +135,9 @@ def external_storage(file: h5py.File, folder: Path) -> None:
 
 
 def virtual(file: h5py.File, folder: Path) -> None:
-    layout = h5py.VirtualLayout(shape=(2,), dtype="f2")
-    layout[:] = h5py.VirtualSource(str(folder / "other.data"), "1", shape=(2,))
-    file.create_virtual_dataset("1", layout)
+    offsets = h5py.VirtualLayout(shape=(2,), dtype="f2")
+    offsets[:] = h5py.VirtualSource(str(folder / "other.data"), "1", shape=(2,))
+    file.create_virtual_dataset("1", offsets)
 
 
 def unwritten(file: h5py.File, folder: Path) -> None:
@@ -210,14 +210,14 @@ def test_out_and_in_again_is_equal_to_the_bit(
     size = sum(len(TEXTS[number]) for number in KEPT)
     values = np.where(rng.random(size) < 0.2, np.nan, np.concatenate([[0, 1], rng.random(size - 2)]))
     import_from(tmp_path, values.astype(np.float32))
-    before = np.asarray(Plane(place, read_header(place)).arrays["value"])
+    before = np.asarray(ValueArrays(place, read_header(place)).arrays["value"])
     np.testing.assert_array_equal(before, encode(values, dtype))  # float32 to float16 and to bytes, once
 
     export = ["tracks", "export", str(tmp_path / "trained"), "--output", str(tmp_path / "out"), "--format", "hdf5"]
     assert call(capsys, *export, "--shard", "2")[0] == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"shard_{n}.hdf5" for n in (0, 1, 2, 3, 4)]
     assert call(capsys, "tracks", "import", str(run), "--input", str(tmp_path / "out"))[0] == 0
-    after = np.asarray(Plane(run / "masking", read_header(run / "masking")).arrays["value"])
+    after = np.asarray(ValueArrays(run / "masking", read_header(run / "masking")).arrays["value"])
     np.testing.assert_array_equal(after, before)
     code, _, err = call(capsys, *export)
     assert code == 73

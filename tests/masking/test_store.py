@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instar.core.errors import CheckpointError
-from instar.masking import journal, plane
-from instar.masking.layout import CodedMeans, Layout, Spans, gathered, token_means
-from instar.masking.plane import Decoder, encode, read_header
-from instar.masking.store import ChanceStore, Measured, StoreLearner, begin_anew
+from instar.masking import journal, value_arrays
+from instar.masking.offsets import CharacterOffsets, CodedMeans, Spans, gathered, token_means
+from instar.masking.store import Measured, ProbabilityStore, StoreLearner, reset_store
 from instar.masking.update import Rule
+from instar.masking.value_arrays import Decoder, encode, read_header
 from tests.masking.stores import CHARACTERS, LAYOUT, content, drawn, opened, spans, written
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -46,10 +46,10 @@ def test_unseen_is_the_prior_and_not_a_value() -> None:
 def test_reading_is_the_mean_over_a_tokens_characters(pairs: list[tuple[int, int]], seed: int) -> None:
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, 256, CHARACTERS).astype(np.uint8)
-    plane = np.where(codes == 0, 0.5, (codes.astype(float) - 1) / 254)
+    arrays = np.where(codes == 0, 0.5, (codes.astype(float) - 1) / 254)
     asked = spans(*pairs)
     got = token_means(Decoder("uint8", 0.5)(gathered(codes, asked)), asked.length_T)
-    wanted = [plane[start : start + length].mean() if length else np.nan for start, length in pairs]
+    wanted = [arrays[start : start + length].mean() if length else np.nan for start, length in pairs]
     np.testing.assert_allclose(got, wanted, atol=1e-6)
     table = np.rint(Decoder("uint8", 0.5)(np.arange(256).astype(np.uint8)) * 2.0**20).astype(np.int64)
     means = CodedMeans(table, 1 << 20)
@@ -149,19 +149,19 @@ def test_the_scale_is_the_value_stored_as_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(store.read(spans((0, 1), (1, 1))), [0.25, 1.0], atol=0.003)
 
 
-# ---- layout ----
+# ---- offsets ----
 
 
 def test_documents_lie_end_to_end() -> None:
     assert LAYOUT.num_characters == CHARACTERS
-    assert LAYOUT.place(1, 7) == 157
+    assert LAYOUT.at(1, 7) == 157
 
 
 def test_another_corpus_has_another_fingerprint() -> None:
-    same = Layout.of(np.array([150, 250]), "a corpus")
+    same = CharacterOffsets.of(np.array([150, 250]), "a corpus")
     assert same.fingerprint == LAYOUT.fingerprint
-    assert Layout.of(np.array([150, 250]), "another").fingerprint != LAYOUT.fingerprint
-    assert Layout.of(np.array([250, 150]), "a corpus").fingerprint != LAYOUT.fingerprint
+    assert CharacterOffsets.of(np.array([150, 250]), "another").fingerprint != LAYOUT.fingerprint
+    assert CharacterOffsets.of(np.array([250, 150]), "a corpus").fingerprint != LAYOUT.fingerprint
 
 
 # ---- coming back ----
@@ -175,20 +175,22 @@ def test_another_corpus_has_another_fingerprint() -> None:
     st.sampled_from([1.0, 0.3]),
     st.one_of(st.none(), st.integers(0, 12)),
 )
-def test_a_checkpoints_state_comes_back_exactly(at: int, more: int, ranks: int, rate: float, fold: int | None) -> None:
-    """Written on past the checkpoint, folded before it: the state after `at` steps is what it was."""
+def test_a_checkpoints_state_comes_back_exactly(
+    at: int, more: int, ranks: int, rate: float, compact: int | None
+) -> None:
+    """Written on past the checkpoint, compacted before it: the state after `at` steps is what it was."""
     with TemporaryDirectory(dir=MEMORY) as place:
-        comes_back(Path(place), at, more, fold, {"ranks": ranks, "rate": rate, "tick": 4})
+        comes_back(Path(place), at, more, compact, {"ranks": ranks, "rate": rate, "tick": 4})
 
 
-def comes_back(folder: Path, at: int, more: int, fold: int | None, options: dict[str, Any]) -> None:
+def comes_back(folder: Path, at: int, more: int, compact: int | None, options: dict[str, Any]) -> None:
     wanted, _ = written(folder / "reference", range(max(0, at - 1)), **options)
     written(folder / "s", range(at + more), **options)
     _, reached = written(folder / "longer", range(at), **options)
     store = opened(folder / "s", rate=options["rate"], tick=4)
-    if fold is not None and fold <= at:
-        _, early = written(folder / "fold", range(fold - 1), **options)
-        store.fold(early, fold)
+    if compact is not None and compact <= at:
+        _, early = written(folder / "compact", range(compact - 1), **options)
+        store.compact(early, compact)
     pending = store.restore(reached, at)
     assert content(store) == content(wanted)
     assert {change.step for change in pending} == ({at - 1} if at else set())
@@ -208,7 +210,7 @@ def test_going_on_after_a_restore_gives_the_store_that_was_never_left(tmp_path: 
     assert journal.cut(tmp_path / "s", 0, positions["0"]) > 0
     learner = StoreLearner(store, 0, positions["0"])
     for step in range(5, 9):
-        store.apply(learner.settle(drawn(step)))
+        store.apply(learner.flush(drawn(step)))
     learner.close()
     assert content(store) == content(wanted)
     again = opened(tmp_path / "s", rate=0.4)
@@ -221,18 +223,18 @@ def test_a_fold_that_was_broken_off_is_finished(tmp_path: Path, monkeypatch: pyt
     _, early = written(tmp_path / "upto", range(5))
     changes = iter(range(3))
 
-    def dies(self: ChanceStore, record: journal.Record) -> object:
+    def dies(self: ProbabilityStore, record: journal.Record) -> object:
         next(changes)
         return original(self, record)
 
-    original = ChanceStore.change_of
+    original = ProbabilityStore.change_of
     store = opened(tmp_path / "s")
     with monkeypatch.context() as patch:
-        patch.setattr(ChanceStore, "change_of", dies)
+        patch.setattr(ProbabilityStore, "change_of", dies)
         with pytest.raises(StopIteration):
-            store.fold(early, 5)
+            store.compact(early, 5)
     store = opened(tmp_path / "s")
-    assert read_header(tmp_path / "s").folded == early
+    assert read_header(tmp_path / "s").compacted == early
     store.restore(positions, 1 << 40)
     assert content(store) == content(wanted)
 
@@ -244,25 +246,25 @@ def test_a_fold_frees_old_segments_and_an_older_checkpoint_is_refused(
     store = opened(tmp_path / "s")
     learner, positions = StoreLearner(store, 0, 0), []
     for step in range(12):
-        store.apply(learner.settle(drawn(step)))
+        store.apply(learner.flush(drawn(step)))
         learner.sync()
         positions.append({"0": learner.journal.position})
     learner.close()
     wanted = content(store)
     before = len(journal.segments(tmp_path / "s"))
-    store.fold(positions[8], 9)
+    store.compact(positions[8], 9)
     assert len(journal.segments(tmp_path / "s")) < before
     back = opened(tmp_path / "s")
     back.restore(positions[11], 1 << 40)
     assert content(back) == wanted
-    with pytest.raises(CheckpointError, match=r"folded into the plane up to step 9.*step 3"):
+    with pytest.raises(CheckpointError, match=r"compacted up to step 9.*step 3"):
         back.restore(positions[2], 3)
 
 
 def test_beginning_anew_forgets_all(tmp_path: Path) -> None:
     store, positions = written(tmp_path / "s", range(4))
-    store.fold(positions, 4)
-    begin_anew(tmp_path / "s")
+    store.compact(positions, 4)
+    reset_store(tmp_path / "s")
     store = opened(tmp_path / "s")
     assert store.latest() == []
     assert not any(any(part) for part in content(store).values())
@@ -270,7 +272,7 @@ def test_beginning_anew_forgets_all(tmp_path: Path) -> None:
 
 
 def test_a_store_of_a_genome_opens_at_once_and_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plane, "reserve", lambda file, size: file.truncate(size))  # the disk may be smaller
+    monkeypatch.setattr(value_arrays, "reserve", lambda file, size: file.truncate(size))  # the disk may be smaller
     size, kept = 3_100_000_000, {"num_characters": 3_100_000_000, "fingerprint": "f" * 64}
     opened(tmp_path / "s", **kept)
     began = time.process_time()

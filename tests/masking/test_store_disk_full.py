@@ -13,12 +13,12 @@ import pytest
 from instar.cli import main
 from instar.core.errors import DiskError
 from instar.core.files.disk import reserve, write_all
-from instar.masking import plane_writer
-from instar.masking.plane import HEADER, Plane
-from instar.masking.plane_writer import PlaneWriter
+from instar.masking import array_writer
+from instar.masking.array_writer import ArrayWriter
+from instar.masking.value_arrays import HEADER, ValueArrays
 from tests.disks import file_limit, mounted
 from tests.masking import stores
-from tests.masking.stores import begin_anew, content, form, opened, written
+from tests.masking.stores import content, opened, reset_store, schema, written
 
 BIG = 3_000_000
 RUN = """
@@ -84,11 +84,11 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_begin_again_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, positions = written(tmp_path / "s", range(4))
-    store.fold(positions, 4)
+    store.compact(positions, 4)
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", refuse(errno.ENOSPC))
         with pytest.raises(DiskError):
-            begin_anew(tmp_path / "s")
+            reset_store(tmp_path / "s")
     assert not (tmp_path / "s" / HEADER).exists()
     again = opened(tmp_path / "s")
     again.verify()
@@ -110,7 +110,7 @@ def test_a_fold_that_finds_no_room_is_an_error_and_is_made_later(
     monkeypatch.setattr(stores, "CHARACTERS", 40_000)
     kept = {"num_characters": 40_000}
     expected, positions = written(tmp_path / "other", range(6), **kept)
-    expected.fold(positions, 6)
+    expected.compact(positions, 6)
     store, positions = written(tmp_path / "s", range(6), **kept)
     calls = iter(range(100))
 
@@ -120,33 +120,33 @@ def test_a_fold_that_finds_no_room_is_an_error_and_is_made_later(
         write_all(file, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(plane_writer, "_MOST_PAGES", 1)
-        patch.setattr(plane_writer, "write_all", fills_up)
+        patch.setattr(array_writer, "_MOST_PAGES", 1)
+        patch.setattr(array_writer, "write_all", fills_up)
         with pytest.raises(DiskError, match=rf"{tmp_path / 's'}: No space left on device"):
-            store.fold(positions, 6)
-    again = opened(tmp_path / "s", **kept)  # finishes the fold
+            store.compact(positions, 6)
+    again = opened(tmp_path / "s", **kept)  # finishes the compact
     again.verify()
     assert content(again) == content(opened(tmp_path / "other", **kept))
 
 
 @pytest.mark.parametrize("most", [1, 1 << 14])
 def test_a_writer_leaves_what_a_view_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr("instar.masking.plane_writer._MOST_PAGES", most)
-    kept = form(num_characters=20_000, tick=3)
-    Plane.create(tmp_path / "s", kept)
-    rng, view = np.random.default_rng(0), Plane(tmp_path / "s", kept)
-    with PlaneWriter(tmp_path / "s", kept) as writer:
+    monkeypatch.setattr("instar.masking.array_writer._MOST_PAGES", most)
+    kept = schema(num_characters=20_000, tick=3)
+    ValueArrays.create(tmp_path / "s", kept)
+    rng, view = np.random.default_rng(0), ValueArrays(tmp_path / "s", kept)
+    with ArrayWriter(tmp_path / "s", kept) as writer:
         for number in range(20):
             index = rng.integers(0, 20_000, 50)
             for put in (view.put, writer.put):
                 put("value", index, np.full(50, number + 1, np.uint8))
                 put("age", index, number)
-    again = Plane(tmp_path / "s", kept)
+    again = ValueArrays(tmp_path / "s", kept)
     for name in ("value", "age"):
         assert (again.arrays[name] == view.arrays[name]).all()
-    with PlaneWriter(tmp_path / "s", kept) as writer:
+    with ArrayWriter(tmp_path / "s", kept) as writer:
         writer.put_from("age", 19_000, np.arange(1000))
-    assert (Plane(tmp_path / "s", kept).arrays["age"][19_000:] == np.arange(1000)).all()
+    assert (ValueArrays(tmp_path / "s", kept).arrays["age"][19_000:] == np.arange(1000)).all()
 
 
 def test_train_on_a_full_disk_ends_with_74_and_leaves_no_run_folder(

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from instar.core.errors import CheckpointError, DataError, DiskError, OutputError
+from instar.core.files.checksum import with_checksum, without_checksum
 from instar.masking import journal
-from instar.masking.plane import HEADER
-from instar.masking.store import Hold, StoreLearner
-from tests.masking.stores import CHARACTERS, LAYOUT, content, drawn, form, opened, spans, written
+from instar.masking.store import StoreLearner, StoreLock
+from instar.masking.value_arrays import HEADER, read_header
+from tests.masking.stores import CHARACTERS, LAYOUT, content, drawn, opened, schema, spans, written
 
 
 def test_the_store_of_another_corpus_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
@@ -49,9 +50,30 @@ def test_a_newer_store_and_a_newer_journal_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"format version 2; this instar reads version 1"):
         opened(tmp_path / "s").restore(positions, 2)
     header = json.loads((tmp_path / "s" / HEADER).read_text())
-    (tmp_path / "s" / HEADER).write_text(json.dumps({**header, "version": 3}))
-    with pytest.raises(CheckpointError, match=r"format version 3"):
+    (tmp_path / "s" / HEADER).write_text(json.dumps({**header, "version": 4}))
+    with pytest.raises(CheckpointError, match=r"format version 4"):
         opened(tmp_path / "s")
+
+
+def test_a_store_with_the_names_of_version_2_is_read_and_written_on(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    _, positions = written(folder, range(2))
+    now = read_header(folder)
+    names = {"compacted": "folded", "compacted_step": "folded_step", "checksums": "seals"}
+    names |= {"compacting": "folding", "compacting_step": "folding_step"}
+    header = without_checksum(json.loads((folder / HEADER).read_text()))
+    former = {names.get(key, key): value for key, value in header.items()} | {"version": 2}
+    former["seals"] = now.checksums.replace("checksums", "seals")
+    (folder / now.checksums).rename(folder / former["seals"])
+    (folder / HEADER).write_text(json.dumps(with_checksum(former)))
+    assert read_header(folder) == replace(now, checksums=former["seals"])
+    again = opened(folder)
+    again.verify()
+    again.restore(positions, 2)
+    again.compact(positions, 2)
+    opened(folder).verify()
+    assert not list(folder.glob("seals-*"))
+    assert json.loads((folder / HEADER).read_text())["version"] == 3
 
 
 def test_a_header_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -67,9 +89,9 @@ def test_every_flipped_bit_of_a_journal_is_found(tmp_path: Path) -> None:
     segment = journal.segments(tmp_path / "s")[0].path
     whole = segment.read_bytes()
     rng = np.random.default_rng(1)
-    for place in [*range(16, 60), *rng.integers(16, len(whole), 60).tolist()]:
+    for position in [*range(16, 60), *rng.integers(16, len(whole), 60).tolist()]:
         damaged = bytearray(whole)
-        damaged[place] ^= 1 << int(rng.integers(8))
+        damaged[position] ^= 1 << int(rng.integers(8))
         segment.write_bytes(bytes(damaged))
         with pytest.raises(CheckpointError, match=r"journal-0-\*.bin: the record at byte .* is damaged"):
             opened(tmp_path / "s").restore(positions, 3)
@@ -97,7 +119,7 @@ def test_a_missing_segment_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     store = opened(tmp_path / "s")
     learner = StoreLearner(store, 0, 0)
     for step in range(4):
-        learner.settle(drawn(step))
+        learner.flush(drawn(step))
         learner.sync()
     learner.close()
     journal.segments(tmp_path / "s")[1].path.unlink()
@@ -107,19 +129,19 @@ def test_a_missing_segment_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_record_outside_the_plane_is_refused(tmp_path: Path) -> None:
     store = opened(tmp_path / "s")
-    for place in (-1, CHARACTERS - 1):
-        with pytest.raises(CheckpointError, match="outside the plane"):
-            store.change_of(journal.Record(1, spans((place, 2)), b"\1\1"))
+    for position in (-1, CHARACTERS - 1):
+        with pytest.raises(CheckpointError, match="outside the arrays"):
+            store.change_of(journal.Record(1, spans((position, 2)), b"\1\1"))
     with pytest.raises(CheckpointError, match="another size"):
         store.change_of(journal.Record(1, spans((0, 2)), b"\1"))
 
 
 def test_two_runs_on_one_store(tmp_path: Path) -> None:
-    first = Hold(tmp_path / "s")
+    first = StoreLock(tmp_path / "s")
     with pytest.raises(OutputError, match=r"masking store .* held by process [0-9]+ on "):
-        Hold(tmp_path / "s")
+        StoreLock(tmp_path / "s")
     first.release()
-    Hold(tmp_path / "s").release()
+    StoreLock(tmp_path / "s").release()
 
 
 @pytest.mark.parametrize(("code", "error"), [(errno.EROFS, OutputError), (errno.ENOSPC, DiskError)])
@@ -133,7 +155,7 @@ def test_a_disk_that_takes_no_journal(
     learner = StoreLearner(store, 0, 0)
     monkeypatch.setattr(journal, "write_all", refuse)
     with pytest.raises(error, match=str(tmp_path)):
-        learner.settle(drawn(0))
+        learner.flush(drawn(0))
     learner.close()
 
 
@@ -142,13 +164,13 @@ def test_a_disk_that_fills_up_leaves_all_that_was_settled(tmp_path: Path) -> Non
     store = opened(tmp_path / "s")
     learner = StoreLearner(store, 0, 0)
     for step in range(3):
-        store.apply(learner.settle(drawn(step)))
+        store.apply(learner.flush(drawn(step)))
     wanted = content(store)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 + learner.journal.position + 50, before[1]))
     try:
         with pytest.raises(DiskError, match="bytes needed"):
-            learner.settle(drawn(3))
+            learner.flush(drawn(3))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         learner.close()
@@ -169,5 +191,5 @@ def test_a_read_only_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_store_named_by_form_alone_is_not_made_twice(tmp_path: Path) -> None:
     store, _ = written(tmp_path / "s", range(2))
     again = opened(tmp_path / "s")
-    assert again.form == store.form
-    assert replace(again.form, seals="") == form()
+    assert again.schema == store.schema
+    assert replace(again.schema, checksums="") == schema()

@@ -66,14 +66,14 @@ def test_tracks_lie_on_their_chromosomes_and_know_nothing_of_gaps(place: Path) -
     assert np.nanmax(ages) == 0
 
 
-@pytest.mark.parametrize("form", ["bedgraph", "bigwig", "hdf5"])
-def test_out_and_in_again(form: str, place: Path, tmp_path: Path) -> None:
-    written = export(place / "run", tmp_path / "out", form=form)["written"]
+@pytest.mark.parametrize("schema", ["bedgraph", "bigwig", "hdf5"])
+def test_out_and_in_again(schema: str, place: Path, tmp_path: Path) -> None:
+    written = export(place / "run", tmp_path / "out", file_format=schema)["written"]
     wanted = open_stored(place / "run").track("one_minus_p")
     new = tmp_path / "new"
     new.mkdir()
     shutil.copy(place / "run" / "run.yaml", new)
-    given = tmp_path / "out" if form == "hdf5" else Path(written[0])
+    given = tmp_path / "out" if schema == "hdf5" else Path(written[0])
     result = import_values(new, given)
     assert result["known"] == sum(int((~np.isnan(values)).sum()) for values in wanted.values())
     stored_run = RunFolder(new)
@@ -96,10 +96,10 @@ def test_a_run_begins_from_what_was_imported(place: Path, tmp_path: Path, monkey
     assert Path(result["store"]) == Path("runs/mine/masking")
     train(tmp_path / "mine.yaml")
     row = json.loads((tmp_path / "runs" / "mine" / "masking.jsonl").read_text().splitlines()[0])
-    tokens, hidden = row["tokens_by_decile"], row["hidden_by_decile"]
+    tokens, masked = row["tokens_by_decile"], row["masked_by_decile"]
     assert tokens[0] > 0
     assert tokens[-1] > 0
-    shares = np.array(hidden) / np.maximum(tokens, 1)
+    shares = np.array(masked) / np.maximum(tokens, 1)
     assert shares[8:][np.array(tokens[8:]) > 0].max() > shares[0]
     track = open_stored(tmp_path / "runs" / "mine").track("one_minus_p")
     assert np.isnan(track["chrB"]).mean() > 0.5
@@ -116,7 +116,7 @@ def test_strands_apart_are_told(place: Path, tmp_path: Path) -> None:
 
 
 def test_p_true_is_what_is_left_of_one(place: Path, tmp_path: Path) -> None:
-    export(place / "run", tmp_path, form="bigwig", what="p_true")
+    export(place / "run", tmp_path, file_format="bigwig", what="p_true")
     value = open_stored(place / "run").track("one_minus_p")["chrB"]
     np.testing.assert_allclose(read_bigwig(tmp_path / "p_true.bw")["chrB"], 1 - value, atol=1e-6)
 
@@ -127,7 +127,7 @@ def test_shards_that_do_not_fit(place: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
     new.mkdir()
     shutil.copy(place / "run" / "run.yaml", new)
-    export(place / "run", tmp_path / "out", form="hdf5")
+    export(place / "run", tmp_path / "out", file_format="hdf5")
     with h5py.File(tmp_path / "out" / "shard_0.hdf5", "a") as file:
         file["0"][3] = 1.5
         del file["1"]
@@ -169,7 +169,7 @@ def test_a_run_that_was_killed_is_seen_up_to_its_last_whole_record(place: Path, 
     segment = journal.segments(tmp_path / "run" / "masking")[0].path
     with segment.open("r+b") as file:
         file.truncate(segment.stat().st_size - 5)
-    assert "torn" in export(tmp_path / "run", tmp_path / "out", form="bedgraph")["notices"][0]
+    assert "torn" in export(tmp_path / "run", tmp_path / "out", file_format="bedgraph")["notices"][0]
 
 
 def test_folders_without_values(place: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_folders_without_values(place: Path, tmp_path: Path) -> None:
         open_stored(tmp_path)
     shutil.copytree(place / "run", tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "masking")
-    with pytest.raises(InputMissingError, match="keeps no masking chances"):
+    with pytest.raises(InputMissingError, match="keeps no masking probabilities"):
         open_stored(tmp_path / "run")
 
 

@@ -10,10 +10,10 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=30)
 RATES = st.floats(0.01, 0.99)
 
 
-def places_by_sample(batch: Batch, places: np.ndarray) -> dict[int, list[int]]:
+def places_by_sample(batch: Batch, positions: np.ndarray) -> dict[int, list[int]]:
     edges = np.asarray(batch.boundaries)
     return {
-        int(sample): (places[(places >= low) & (places < high)] - low).tolist()
+        int(sample): (positions[(positions >= low) & (positions < high)] - low).tolist()
         for sample, low, high in zip(batch.samples_D, edges[:-1], edges[1:], strict=True)
     }
 
@@ -21,11 +21,11 @@ def places_by_sample(batch: Batch, places: np.ndarray) -> dict[int, list[int]]:
 @given(LENGTHS, RATES, st.integers(0, 2**62))
 def test_each_row_gives_its_exact_share_and_never_a_special(lengths: list[int], rate: float, key: int) -> None:
     batch = packed(lengths)
-    places = Uniform(per="row").choose(batch, rate, key)
-    assert (np.diff(places) > 0).all()
-    assert batch.maskable_T.numpy()[places].all()
+    positions = Uniform(per="row").choose(batch, rate, key)
+    assert (np.diff(positions) > 0).all()
+    assert batch.maskable_T.numpy()[positions].all()
     maskable = [max(0, length - 2) for length in lengths]
-    counts = [len(chosen) for chosen in places_by_sample(batch, places).values()]
+    counts = [len(chosen) for chosen in places_by_sample(batch, positions).values()]
     assert all(abs(count - rate * size) < 1 for count, size in zip(counts, maskable, strict=True))
 
 
@@ -55,8 +55,8 @@ def test_the_share_is_right_on_average_where_rows_are_short() -> None:
 
 def test_every_place_has_the_same_chance() -> None:
     batch = packed([12] * 20_000)
-    places = Uniform().choose(batch, 0.3, 5)
-    counts = np.bincount(places % 12, minlength=12)[1:-1]
+    positions = Uniform().choose(batch, 0.3, 5)
+    counts = np.bincount(positions % 12, minlength=12)[1:-1]
     expected = counts.mean()
     assert ((counts - expected) ** 2 / expected).sum() < 27.9  # chi-squared, 9 degrees, p = 0.001
 

@@ -14,14 +14,14 @@ class Slow:
 
     def __init__(self, seconds: float = 0.0, fails_at: int | None = None) -> None:
         self.seen: list[int] = []
-        self.settled: list[int] = []
+        self.flushed: list[int] = []
         self.seconds, self.fails_at = seconds, fails_at
 
-    def settle(self, measured: int) -> int:
+    def flush(self, measured: int) -> int:
         time.sleep(self.seconds)
         if measured == self.fails_at:
             raise OSError(28, "full")
-        self.settled.append(measured)
+        self.flushed.append(measured)
         return measured
 
     def apply(self, change: int) -> None:
@@ -58,8 +58,8 @@ def test_settling_writes_all_down_and_shows_nothing_early() -> None:
     learner = Slow(0.001)
     writer = Writer(learner)
     steps(writer, learner, 0, 5)
-    writer.settle()
-    assert learner.settled == [0, 1, 2, 3, 4]
+    writer.flush()
+    assert learner.flushed == [0, 1, 2, 3, 4]
     assert learner.seen == [0, 1, 2, 3]
     writer.before_reading(5)
     assert learner.seen == [0, 1, 2, 3]
@@ -84,17 +84,17 @@ def test_the_threads_error_is_raised_where_training_runs() -> None:
     with pytest.raises(OSError, match="full"):
         steps(writer, learner, 0, 9)
     with pytest.raises(OSError, match="full"):
-        writer.settle()
+        writer.flush()
     writer.abandon()
     assert learner.seen == [0, 1][: len(learner.seen)]
 
 
 def test_handing_over_does_not_wait() -> None:
-    gate, settled = threading.Event(), []
+    gate, flushed = threading.Event(), []
 
     class Stuck(Slow):
-        def settle(self, measured: Any) -> Any:
-            settled.append(gate.wait(20))
+        def flush(self, measured: Any) -> Any:
+            flushed.append(gate.wait(20))
             return measured
 
     writer = Writer(Stuck())
@@ -102,8 +102,8 @@ def test_handing_over_does_not_wait() -> None:
     writer.after_reading(0)
     writer.hand_over(0, lambda: 0)
     writer.before_reading(1)
-    assert settled == []
+    assert flushed == []
     gate.set()
     writer.after_reading(1)
     writer.finish()
-    assert settled == [True]
+    assert flushed == [True]

@@ -45,11 +45,11 @@ def test_hidden_neighbors_are_summed_over(dense: int, monkeypatch: pytest.Monkey
         return NeighborCounts(codes, base=vocabulary.base, num_tokens=4, order=len(offsets)), codes
 
     counts, codes = counted(BOTH)
-    for hidden in range(16):
-        offsets = tuple(offset for number, offset in enumerate(BOTH) if not hidden >> number & 1)
+    for masked in range(16):
+        offsets = tuple(offset for number, offset in enumerate(BOTH) if not masked >> number & 1)
         others, without = counted(offsets)
         others._strengths = counts._strengths[: len(offsets)]
-        every_second = np.arange(4000) % 2 * hidden
+        every_second = np.arange(4000) % 2 * masked
         *_, found = counts.nll(codes, every_second)
         *_, full = counts.nll(codes)
         *_, expected = others.nll(without)

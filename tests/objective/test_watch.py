@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from instar.masking.statistic import StatisticName
 from instar.model import cross_entropy
 from instar.objective import Figure, Hard, Objective
-from instar.trainer.callbacks.chances import Measures
+from instar.trainer.callbacks.masking_store import Measures
 from tests.model.helpers import network, prepared
 
 EVERY: dict[str, Any] = {"p_true": Figure("p_true"), "entropy": Figure("entropy")}

@@ -1,4 +1,4 @@
-"""Masking chances that the model rewrites: exact over kills, ranks and everything that only watches."""
+"""Masking probabilities that the model rewrites: exact over kills, ranks and everything that only watches."""
 
 import errno
 import json
@@ -20,30 +20,30 @@ from instar.core.errors import CheckpointError, DataError, DiskError, OutputErro
 from instar.inference.evaluate import evaluation_mode
 from instar.masking import journal
 from instar.masking.memory import StoreMemory
-from instar.masking.plane import read_header
-from instar.masking.store import ChanceStore
+from instar.masking.store import ProbabilityStore
 from instar.masking.update import Rule
+from instar.masking.value_arrays import read_header
 from instar.run.prepare import prepare
-from instar.trainer.callbacks import chances
+from instar.trainer.callbacks import masking_store
 
 PROGRAMS = Path(__file__).with_name("programs.py")
 NAME = "dna-mlm-adaptive"
 LONGER = ("train.budget=14 steps", "train.batch_samples=12", "task.masking.update=0.6")
-"""Long enough for the chances to tell: a step reads what was measured two steps before."""
+"""Long enough for the probabilities to tell: a step reads what was measured two steps before."""
 LINES = 11
 """Of the genome: so few that every step meets samples of the steps just before it."""
 
 
 def chances_of(folder: Path) -> dict[str, bytes]:
     """The newest state of a run's store, that of killed ones too."""
-    store = ChanceStore(folder / "masking", read_header(folder / "masking"), rule=Rule())
+    store = ProbabilityStore(folder / "masking", read_header(folder / "masking"), rule=Rule())
     store.latest()
-    return {name: array.tobytes() for name, array in store.plane.arrays.items()}
+    return {name: array.tobytes() for name, array in store.arrays.arrays.items()}
 
 
 def all_left(folder: Path) -> dict[str, Any]:
     figures = (folder / "masking.jsonl").read_text() if (folder / "masking.jsonl").is_file() else ""
-    return {**left(folder), "chances": chances_of(folder), "figures": figures}
+    return {**left(folder), "probabilities": chances_of(folder), "figures": figures}
 
 
 def outcome_with_chances(folder: Path) -> Any:
@@ -89,12 +89,12 @@ def test_ended_and_resumed_with_its_chances(
 def test_a_run_that_folds_its_journal_is_the_same(
     whole: Path, shrunk: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chances, "FOLD_BYTES", 1)
+    monkeypatch.setattr(masking_store, "COMPACT_BYTES", 1)
     monkeypatch.setattr(journal, "SEGMENT_BYTES", 1)
     for moment in (("step_ended", 5), ("saved", 9), ("step_ended", 13)):
         break_off(shrunk(NAME), tmp_path / "run", *moment, *LONGER)
     run(shrunk(NAME), tmp_path / "run", *LONGER)
-    assert read_header(tmp_path / "run" / "masking").folded_step > 0
+    assert read_header(tmp_path / "run" / "masking").compacted_step > 0
     assert all_left(tmp_path / "run") == all_left(whole)
 
 
@@ -161,13 +161,13 @@ def test_micro_batches_measure_the_same_places(shrunk: Callable, tmp_path: Path)
 def test_what_is_written_is_what_the_model_said(
     shrunk: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """1 - p of the right token, by whole logits, at the places that showed [MASK]; and nowhere else."""
+    """1 - p of the right token, by whole logits, at the positions that showed [MASK]; and nowhere else."""
     found: list[tuple[Any, np.ndarray]] = []
-    settled = StoreMemory.measured
+    flushed = StoreMemory.measured
 
     def measured(self: StoreMemory, chosen: Any, values_M: np.ndarray) -> Any:
         found.append((chosen, values_M))
-        return settled(self, chosen, values_M)
+        return flushed(self, chosen, values_M)
 
     monkeypatch.setattr(StoreMemory, "measured", measured)
     said: list[np.ndarray] = []
@@ -177,8 +177,8 @@ def test_what_is_written_is_what_the_model_said(
 
     def spied(self: Objective, batch: Any) -> Any:
         with torch.no_grad(), evaluation_mode(self.network):
-            chance = torch.softmax(self.network(batch).logits_MV(), -1)
-            said.append(1 - chance.gather(1, batch.target_M[:, None])[:, 0].numpy())
+            probability = torch.softmax(self.network(batch).logits_MV(), -1)
+            said.append(1 - probability.gather(1, batch.target_M[:, None])[:, 0].numpy())
         return forward(self, batch)
 
     monkeypatch.setattr(Objective, "forward", spied)
@@ -187,9 +187,9 @@ def test_what_is_written_is_what_the_model_said(
     for (chosen, values_M), wanted_M in zip(found, said, strict=True):
         np.testing.assert_allclose(values_M, wanted_M, atol=1e-5)
         assert 0.6 < chosen.is_written_M.mean() < 0.95
-    plane = np.frombuffer(chances_of(tmp_path / "run")["value"], np.uint8)
+    arrays = np.frombuffer(chances_of(tmp_path / "run")["value"], np.uint8)
     written = np.concatenate([chosen.spans[chosen.is_written_M].characters() for chosen, _ in found])
-    assert set(np.flatnonzero(plane)) == set(written.tolist())
+    assert set(np.flatnonzero(arrays)) == set(written.tolist())
 
 
 def test_the_chances_change_what_is_hidden_and_the_share_stays(shrunk: Callable, tmp_path: Path) -> None:
@@ -198,10 +198,10 @@ def test_the_chances_change_what_is_hidden_and_the_share_stays(shrunk: Callable,
     run(shrunk(NAME), tmp_path / "run", *options)
     rows = [json.loads(line) for line in (tmp_path / "run" / "masking.jsonl").read_text().splitlines()]
     assert all(abs(row["realised_rate"] - 0.2) < 0.005 for row in rows)
-    tokens, hidden = (
-        np.sum([row[name] for row in rows[4:]], axis=0) for name in ("tokens_by_decile", "hidden_by_decile")
+    tokens, masked = (
+        np.sum([row[name] for row in rows[4:]], axis=0) for name in ("tokens_by_decile", "masked_by_decile")
     )
-    rates = hidden / np.maximum(tokens, 1)
+    rates = masked / np.maximum(tokens, 1)
     met = np.flatnonzero(tokens > 200)
     assert len(met) > 1
     assert rates[met[-1]] > rates[met[0]]
@@ -219,7 +219,7 @@ def test_the_uniform_recipe_is_the_adaptive_one_but_for_its_masking(shrunk: Call
 
 
 def test_two_ranks_write_what_one_writes(shrunk: Callable, tmp_path: Path, fork_server: ForkServer) -> None:
-    """Each keeps its own journal; all see the same chances, so all masks are those of one process."""
+    """Each keeps its own journal; all see the same probabilities, so all masks are those of one process."""
     options = (*LONGER, SMOOTH, "train.max_norm=0.05", "train.batch_samples=7")
     run(shrunk(NAME), tmp_path / "one", *options)
     assert on_ranks(fork_server, shrunk(NAME), tmp_path / "two", *options) == [0, 0]
@@ -265,9 +265,9 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing_saved(
 
 
 def test_a_store_that_another_run_has(shrunk: Callable, tmp_path: Path) -> None:
-    from instar.masking.store import Hold
+    from instar.masking.store import StoreLock
 
-    held = Hold(tmp_path / "shared")
+    held = StoreLock(tmp_path / "shared")
     with pytest.raises(OutputError, match=r"masking store .*held by process [0-9]+"):
         run(shrunk(NAME), tmp_path / "run", f"task.masking.store={tmp_path / 'shared'}")
     held.release()
@@ -284,7 +284,7 @@ def test_a_store_of_other_data_and_a_lost_journal(whole: Path, shrunk: Callable,
     run(shrunk(NAME), tmp_path / "run", f"task.masking.store={store}")
     (tmp_path / "text.txt").write_text("one two three four five six seven eight nine ten eleven twelve\n" * 40)
     text = (f"data.train.path={tmp_path / 'text.txt'}", "data.train.documents=line", "data.eval=null")
-    with pytest.raises(DataError, match="holds the chances of another corpus"):
+    with pytest.raises(DataError, match="holds the probabilities of another corpus"):
         run(shrunk("text-mlm-adaptive"), tmp_path / "text", *text, f"task.masking.store={store}")
     shutil.copytree(whole, tmp_path / "copy")
     for segment in journal.segments(tmp_path / "copy" / "masking"):
@@ -306,10 +306,10 @@ def test_preparing_a_run_writes_nothing(shrunk: Callable, tmp_path: Path) -> Non
 def test_a_bit_that_flips_in_the_plane_ends_the_run_before_it_saves(
     shrunk: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chances, "FOLD_BYTES", 1)
+    monkeypatch.setattr(masking_store, "COMPACT_BYTES", 1)
     folder = tmp_path / "run"
     break_off(shrunk(NAME), folder, "step_ended", 13, *LONGER)
-    assert read_header(folder / "masking").folded_step > 0
+    assert read_header(folder / "masking").compacted_step > 0
     kept, before = last(folder), sorted(path.name for path in folder.glob("checkpoint-*"))
     path = folder / "masking" / "value.bin"
     whole = path.read_bytes()

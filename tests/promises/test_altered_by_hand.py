@@ -20,7 +20,7 @@ from instar.data.fingerprint import source_fingerprint
 from instar.data.source import Csv
 from instar.data.texts import build_texts
 from instar.data.tokenizer import Character, Tokenizer, build_tokenizer
-from instar.masking.plane import HEADER, read_header
+from instar.masking.value_arrays import HEADER, read_header
 from tests.masking.stores import opened
 
 ROWS = "text,y\nabc,no\ndef,yes\nabd,no\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 from faults import ForkServer, Program, leftovers
 from import_program import make
 
-from instar.masking.plane import Plane, read_header
+from instar.masking.value_arrays import ValueArrays, read_header
 
 EVERY = 3
 """Of this many operations one is tried."""
@@ -31,7 +31,7 @@ def test_an_import_that_is_killed_leaves_a_whole_store_or_none(tmp_path: Path, f
     whole = run("whole")
     assert fork_server.life(program, whole).ending == "done"
     wanted = files_of(whole)
-    values = Plane(whole / "masking", read_header(whole / "masking")).arrays["value"]
+    values = ValueArrays(whole / "masking", read_header(whole / "masking")).arrays["value"]
     assert values.tolist() == [128] * 20 + [0] * 20
 
     killed = 0

@@ -32,7 +32,7 @@ def test_report_and_its_data(make_run: MakeRun) -> None:
     assert "https:" not in page
     assert "<script" not in page
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
-    for text in ("speeches", "86.0%", "checkpoint-1000", "command line", "acceptor", "22 of 25 hidden tokens right"):
+    for text in ("speeches", "86.0%", "checkpoint-1000", "command line", "acceptor", "22 of 25 masked tokens right"):
         assert text in page, text
     names = {path.stem for path in paths.figures}
     assert names == {"loss", "lr", "tokens_per_second", "grad_norm", "masked_accuracy", "perplexity", "confusion"}

@@ -27,7 +27,7 @@ def predict(
     ] = None,
     split: Annotated[
         Literal["eval", "test"] | None,
-        typer.Option(help="Or: this part of the run's data, with scores; a submission file where labels are hidden."),
+        typer.Option(help="Or: this part of the run's data, with scores; a submission file where labels are withheld."),
     ] = None,
     parts: Parts = None,
     allow_unknown: AllowUnknown = False,

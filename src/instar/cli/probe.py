@@ -25,14 +25,14 @@ def probe(
         ),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Share of the tokens hidden at once; default: that of the run's evaluation.")
+        float | None, typer.Option(help="Share of the tokens masked at once; default: that of the run's evaluation.")
     ] = None,
     tracks: Annotated[
         Literal["bigwig", "bedgraph", "none"], typer.Option(help="Genome tracks, written beside the values.")
     ] = "bigwig",
     as_json: AsJson = False,
 ) -> None:
-    """Hide every token exactly once, with frozen weights, and keep what the checkpoint says of it."""
+    """Mask every token exactly once, with frozen weights, and keep what the checkpoint says of it."""
     from instar.tracks.probe import Asked
     from instar.tracks.probe import probe as run
 

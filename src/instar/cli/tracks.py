@@ -56,7 +56,7 @@ def _export(
     """Write the masking values of a run as tracks."""
     from instar.tracks.transfer import export
 
-    _show(export(run, output, form=form, what=what, shard=shard, genome=genome), as_json=as_json)
+    _show(export(run, output, file_format=form, what=what, shard=shard, genome=genome), as_json=as_json)
 
 
 def _import(

@@ -37,7 +37,7 @@ class Located:
         """The samples as one packed batch; special tokens stand for no characters."""
         cache = self.samples.cache
         batch = self.samples.gather(index_D, epochs_D)
-        places_T = self.samples.store_places(index_D)
+        places_T = self.samples.store_paths(index_D)
         document_T = np.repeat(self.samples.documents(index_D), batch.lengths)
         is_text_T = places_T >= 0
         places_T = np.maximum(places_T, 0)

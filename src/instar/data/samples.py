@@ -176,7 +176,7 @@ class Samples:
         """Number in the cache of the document that each sample was cut from."""
         return self._locate(np.asarray(index_N, dtype=np.int64)).document_N
 
-    def store_places(self, index_D: NDArray[np.integer]) -> Ints:
+    def store_paths(self, index_D: NDArray[np.integer]) -> Ints:
         """(T,) place in the cache's arrays of each token that `gather` gives; -1 for special tokens it added."""
         place = self._locate(np.asarray(index_D, dtype=np.int64))
         boundaries = _boundaries(place)
@@ -187,7 +187,7 @@ class Samples:
 
     def characters(self, index_D: NDArray[np.integer]) -> Ints:
         """(T,) characters that each token `gather` gives stands for; 0 for special tokens it added."""
-        places_T = self.store_places(index_D)
+        places_T = self.store_paths(index_D)
         is_text_T = places_T >= 0
         places_T = np.maximum(places_T, 0)
         ends_T = np.asarray(self.cache.ends[places_T], dtype=np.int64)

@@ -19,10 +19,10 @@ from instar.genome.annotation import Feature, summarise
 from instar.genome.track import Track, empty_track
 from instar.inference.evaluate import Evaluator
 from instar.masking import journal
-from instar.masking.chances import spans_of
-from instar.masking.draws import maskable_places
-from instar.masking.layout import Spans
-from instar.run.masking import STORE, layout_of
+from instar.masking.draws import maskable_index
+from instar.masking.offsets import Spans
+from instar.masking.store_options import spans_of
+from instar.run.masking import STORE, offsets_of
 from instar.run.prepare import make_stream
 from instar.task import Moment
 from instar.tracks.stored import Stored, sizes_of
@@ -38,13 +38,13 @@ class Arm:
     """One of the two runs."""
 
     loss: float
-    """Nats a hidden base of the held-out windows, hidden uniformly; the same places for both runs."""
+    """Nats a masked base of the held-out windows, masked uniformly; the same places for both runs."""
     rate: float
-    """Share of the tokens that were hidden in training."""
-    hidden: Track
-    """How often each base was hidden in training."""
+    """Share of the tokens that were masked in training."""
+    masked: Track
+    """How often each base was masked in training."""
     p_true: Track
-    """Probability of the right base, each hidden once, by the final weights."""
+    """Probability of the right base, each masked once, by the final weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +88,16 @@ def compare(uniform: Arm, adaptive: Arm, error: float, features: Sequence[Featur
     """Both runs, with their budgets by class of features."""
     rows = [
         {row.kind: row for row in summarise(track, features)}
-        for track in (uniform.hidden, adaptive.hidden, uniform.p_true, adaptive.p_true)
+        for track in (uniform.masked, adaptive.masked, uniform.p_true, adaptive.p_true)
     ]
-    hidden = [sum(float(part.sum()) for part in arm.hidden.values()) for arm in (uniform, adaptive)]
-    num_bases = sum(map(len, uniform.hidden.values()))
+    masked = [sum(float(part.sum()) for part in arm.masked.values()) for arm in (uniform, adaptive)]
+    num_bases = sum(map(len, uniform.masked.values()))
     classes = [
         ClassRow(
             kind=kind,
             num_bases=first.num_bases,
-            uniform_share=first.mean * first.num_known / hidden[0],
-            adaptive_share=rows[1][kind].mean * rows[1][kind].num_known / hidden[1],
+            uniform_share=first.mean * first.num_known / masked[0],
+            adaptive_share=rows[1][kind].mean * rows[1][kind].num_known / masked[1],
             uniform_p_true=rows[2][kind].mean,
             adaptive_p_true=rows[3][kind].mean,
         )
@@ -107,28 +107,28 @@ def compare(uniform: Arm, adaptive: Arm, error: float, features: Sequence[Featur
     return Beside(uniform=uniform, adaptive=adaptive, error=error, classes=tuple(classes[:CLASSES]))
 
 
-def hidden_uniformly(subject: Subject, steps: int) -> tuple[Ints, int]:
-    """(how often a uniform run of so many steps hid each character, tokens that it might have hidden).
+def masked_uniformly(subject: Subject, steps: int) -> tuple[Ints, int]:
+    """(how often a uniform run of so many steps hid each character, tokens that it might have masked).
 
     Its masks are a function of the seed and the step, so they are drawn again rather than kept.
     """
     saved, train = subject.saved, subject.splits.train
-    layout = layout_of(saved.config, subject.corpus.train)
-    stream = make_stream(saved.config, train, Located(train, layout.first_N[:-1]))
-    counts_N = np.zeros(layout.num_characters, dtype=np.int64)
+    offsets = offsets_of(saved.config, subject.corpus.train)
+    stream = make_stream(saved.config, train, Located(train, offsets.first_N[:-1]))
+    counts_N = np.zeros(offsets.num_characters, dtype=np.int64)
     might = 0
     for step, batch in zip(range(steps), stream.steps(), strict=False):
-        hidden = saved.task.prepare(batch, Moment(seed=saved.config.seed, step=step, progress=step / steps))
+        masked = saved.task.prepare(batch, Moment(seed=saved.config.seed, step=step, progress=step / steps))
         spans = spans_of(batch)
-        if spans is None or hidden.read_M is None:
+        if spans is None or masked.read_M is None:
             raise ValueError("the batch does not say where its characters lie")
-        _count(counts_N, spans[hidden.read_M.numpy()])
-        might += len(maskable_places(batch))
+        _count(counts_N, spans[masked.read_M.numpy()])
+        might += len(maskable_index(batch))
     return counts_N, might
 
 
-def hidden_by_journal(stage: Stage, num_characters: int) -> Ints:
-    """(N,) how often a run hid each character, as its store's journal tells: all of it, for so little is not folded."""
+def masked_by_journal(stage: Stage, num_characters: int) -> Ints:
+    """(N,) how often a run masked each character, by its store's journal: all of it, for so little is not compacted."""
     counts_N = np.zeros(num_characters, dtype=np.int64)
     for record in journal.read(stage.folder / STORE, 0, 0, None):
         _count(counts_N, record.spans)
@@ -145,14 +145,14 @@ def on_chromosomes(stored: Stored, counts_N: Ints) -> Track:
         raise ValueError("a text has no chromosomes")
     track = {name: np.zeros_like(values) for name, values in empty_track(sizes_of(stored.source)).items()}
     for document in range(stored.cache.num_documents):
-        first, last = stored.layout.place(document), stored.layout.place(document + 1)
+        first, last = stored.offsets.at(document), stored.offsets.at(document + 1)
         start = stored.cache.start(document)
         track[stored.cache.name(document)][start : start + last - first] = counts_N[first:last]
     return track
 
 
 def window_losses(subject: Subject) -> tuple[Floats, Ints]:
-    """(W,) nats of all hidden places of each held-out window, and how many these are."""
+    """(W,) nats of all masked places of each held-out window, and how many these are."""
     found = list(_each_window(subject))
     return np.array([loss * count for loss, count in found]), np.array([count for _, count in found])
 
@@ -164,7 +164,7 @@ def _each_window(subject: Subject) -> Iterator[tuple[float, int]]:
         window = subject.held_out.gather(np.array([number]), np.zeros(1, dtype=np.int64))
         try:
             scores = evaluator.scores([window])
-        except DataError:  # so short that none of it is hidden
+        except DataError:  # so short that none of it is masked
             yield 0.0, 0
             continue
         yield scores["loss"], scores["count"]

@@ -19,8 +19,8 @@ from instar.demo.beside import (
     annotation_of_yeast,
     compare,
     error_of,
-    hidden_by_journal,
-    hidden_uniformly,
+    masked_by_journal,
+    masked_uniformly,
     on_chromosomes,
     window_losses,
 )
@@ -99,14 +99,14 @@ def _plan(folder: DemoFolder, sizes: Sizes) -> Plan:
 
 def _show(screen: Screen, plan: Plan, folder: DemoFolder, processes: Children) -> Beside:
     began, work = time.monotonic(), cpu_seconds()
-    screen.part(1, "Two networks read yeast chromosome I, and fill in hidden bases")
+    screen.part(1, "Two networks read yeast chromosome I, and fill in masked bases")
     screen.say(
         f"The same weights at the beginning, the same windows in the same order, {plan.sizes.steps:,} steps, as many "
-        "bases hidden. One run hides all bases alike; the other hides most what its network says worst."
+        "bases masked. One run masks all bases alike; the other masks most what its network predicts worst."
     )
     _train(screen, plan, processes)
     subject = untrained(plan.uniform)
-    screen.part(2, "Every base hidden once, by the final weights (instar probe)")
+    screen.part(2, "Every base masked once, by the final weights (instar probe)")
     features = features_of(annotation_of_yeast(), sizes_of(_genome(subject))).features
     beside = _measured(plan, folder, subject, features)
     screen.table(_rows(plan, beside))
@@ -174,17 +174,17 @@ def _tell(bar: Bar, plan: Plan) -> None:
 
 
 def _measured(plan: Plan, folder: DemoFolder, subject: Subject, features: list[Feature]) -> Beside:
-    uniform_N, might = hidden_uniformly(subject, plan.sizes.steps)
-    adaptive_N = hidden_by_journal(plan.adaptive, len(uniform_N))
+    uniform_N, might = masked_uniformly(subject, plan.sizes.steps)
+    adaptive_N = masked_by_journal(plan.adaptive, len(uniform_N))
     uniform_W, count_W = window_losses(subject.trained(plan.uniform))
     adaptive_W, _ = window_losses(subject.trained(plan.adaptive))  # of the same places
 
-    def arm(stage: Stage, hidden_N: Ints, nll_W: Floats) -> Arm:
+    def arm(stage: Stage, masked_N: Ints, nll_W: Floats) -> Arm:
         probed = _probed(plan, folder, stage)
         return Arm(
             loss=float(nll_W.sum() / count_W.sum()),
-            rate=float(hidden_N.sum() / might),  # a token is a base
-            hidden=on_chromosomes(probed, hidden_N),
+            rate=float(masked_N.sum() / might),  # a token is a base
+            masked=on_chromosomes(probed, masked_N),
             p_true=probed.track("p_true"),
         )
 
@@ -212,7 +212,7 @@ def _rows(plan: Plan, beside: Beside) -> list[tuple[str, str]]:
         ("", "uniform   adaptive"),
         ("held-out loss, nats a base (fewer is better)", f"{uniform.loss:<9.4f} {adaptive.loss:.4f}"),
         ("the same, counting three bases on either side", f"{counted:.4f}"),
-        ("share of tokens hidden in training", f"{uniform.rate:<9.4f} {adaptive.rate:.4f}"),
+        ("share of tokens masked in training", f"{uniform.rate:<9.4f} {adaptive.rate:.4f}"),
         ("mean probability of the right base", f"{mean[0]:<9.4f} {mean[1]:.4f}"),
     ]
 
@@ -238,11 +238,11 @@ def _write_page(plan: Plan, folder: DemoFolder, beside: Beside, features: list[F
     (name, size), *_ = sizes_of(source).items()
     place = Interval(name, 0, min(size, plan.sizes.bases))
     shown: list[tuple[str, Track, float | None]] = [
-        ("masking chance: adaptive (stored value)", stored.track("one_minus_p"), 1.0),
+        ("masking probability: adaptive (stored value)", stored.track("one_minus_p"), 1.0),
         ("p_true: adaptive", beside.adaptive.p_true, 1.0),
         ("p_true: uniform", beside.uniform.p_true, 1.0),
-        ("times hidden: adaptive", beside.adaptive.hidden, None),
-        ("times hidden: uniform", beside.uniform.hidden, None),
+        ("times masked: adaptive", beside.adaptive.masked, None),
+        ("times masked: uniform", beside.uniform.masked, None),
     ]
     page = browser_page(
         title="Adaptive beside uniform masking",

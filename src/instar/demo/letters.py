@@ -23,7 +23,7 @@ class Letters:
     """What the parts about letters measured."""
 
     floor: float
-    """Share of the hidden characters that always guessing a space meets, on the masks of the evaluation."""
+    """Share of the masked characters that always guessing a space meets, on the masks of the evaluation."""
     before: float
     after: float
     kill_step: int
@@ -34,8 +34,8 @@ def show_untrained(screen: Screen, plan: Plan) -> tuple[Subject, float]:
     """Part 2; returns the untrained network and the floor."""
     subject = untrained(plan.letters)
     tokens = _paragraph(subject)
-    screen.part(2, "A piece of a speech, held out from training, with hidden letters")
-    screen.hidden(tokens)
+    screen.part(2, "A piece of a speech, held out from training, with masked letters")
+    screen.masked(tokens)
     screen.say(f"What the untrained network fills in ({screen.legend()}):")
     screen.filled(tokens)
     return subject, space_floor(subject)
@@ -50,7 +50,7 @@ def train_and_kill(
     before = subject.scores()["masked_accuracy"]
     screen.part(3, f"It trains: {parameters:,} weights, {plan.sizes.letters:,} steps, one core")
     screen.say(
-        f"Floor: always guessing a space is right in {floor:.1%} of the hidden places. Untrained: {before:.1%}. "
+        f"Floor: always guessing a space is right in {floor:.1%} of the masked places. Untrained: {before:.1%}. "
         "(The same run trains on the other core and is left in peace: it is needed for the comparison.)"
     )
     kill_step = _train(screen, plan, folder, children, floor)
@@ -60,11 +60,11 @@ def train_and_kill(
     after = subject.trained(plan.letters)
     accuracy = after.scores()["masked_accuracy"]
     tokens = _paragraph(after)
-    hidden = [token for token in tokens if token["masked"]]
+    masked = [token for token in tokens if token["masked"]]
     screen.part(5, "The same piece of the speech, filled in by the trained network")
     screen.filled(tokens)
     screen.say(
-        f"{sum(token['right'] for token in hidden)} of these {len(hidden)} letters are right ({screen.legend()}); "
+        f"{sum(token['right'] for token in masked)} of these {len(masked)} letters are right ({screen.legend()}); "
         f"over all held-out text {accuracy:.1%}, before training {before:.1%}, floor {floor:.1%}."
     )
     scores = plan.letters.lines("eval")[-1]
@@ -75,7 +75,7 @@ def train_and_kill(
 
 
 def space_floor(subject: Subject) -> float:
-    """Share of the evaluation's hidden places that hold a space."""
+    """Share of the evaluation's masked places that hold a space."""
     saved = subject.saved
     (space,) = saved.tokenizer.encode_batch([" "])[0].ids.tolist()
     moment = Moment(seed=saved.config.seed, step=0, progress=1.0, evaluating=True)

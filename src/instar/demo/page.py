@@ -40,7 +40,7 @@ def write_page(folder: DemoFolder, plan: Plan, measured: Measured) -> None:
         floor=measured.letters.floor,
         floor_name=FLOOR_NAME,
         kill_step=measured.letters.kill_step,
-        title="A network learns to fill in the hidden letters of speeches",
+        title="A network learns to fill in the masked letters of speeches",
     )
     environment = Environment(
         loader=PackageLoader("instar.demo"), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -1,4 +1,4 @@
-"""What the demo prints: headings, plain sentences, texts with hidden letters, and bars."""
+"""What the demo prints: headings, plain sentences, texts with masked letters, and bars."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from rich.text import Text
 
 Token = dict[str, Any]
 _BLANK = "\u2423"
-_HIDDEN = "_"
+_MASKED = "_"
 
 
 class Screen:
@@ -56,11 +56,11 @@ class Screen:
         for name, value in rows:
             self.line(f"{name:<{width}}  {value}")
 
-    def hidden(self, tokens: Sequence[Token]) -> None:
+    def masked(self, tokens: Sequence[Token]) -> None:
         """A text as the network sees it."""
         shown = Text("\u2026")
         for token in tokens:
-            shown.append(*((_HIDDEN, "bold yellow") if token["masked"] else (token["text"], "")))
+            shown.append(*((_MASKED, "bold yellow") if token["masked"] else (token["text"], "")))
         self._text(shown)
 
     def filled(self, tokens: Sequence[Token]) -> None:

@@ -45,12 +45,12 @@ class Splice:
 def classify(screen: Screen, plan: Plan, children: Children) -> Splice:
     """Train on the genome, fine-tune, and compare."""
     screen.part(6, "DNA: which of these 60 bases hold a splice site?")
-    screen.say(f"First a network reads yeast chromosome I, with some of its bases hidden ({plan.sizes.dna:,} steps):")
+    screen.say(f"First a network reads yeast chromosome I, with some of its bases masked ({plan.sizes.dna:,} steps):")
     _follow(screen, children, plan.dna, float(plan.sizes.dna), "masked_accuracy")
     genome = untrained(plan.dna)
     scores = plan.dna.lines("eval")[-1]
     screen.say(
-        f"It guesses {scores['masked_accuracy']:.1%} of the hidden bases of held-out stretches "
+        f"It guesses {scores['masked_accuracy']:.1%} of the masked bases of held-out stretches "
         f"(floor: the commonest base, {(floor := commonest_floor(genome)):.1%}). "
         f"Loss {scores['loss']:.4f} nats a base; counting three bases on either side {scores['baseline_loss']:.4f}."
     )
@@ -100,15 +100,15 @@ def commonest_floor(subject: Subject) -> float:
     saved = subject.saved
     moment = Moment(seed=saved.config.seed, step=0, progress=1.0, evaluating=True)
     size = saved.tokenizer.vocab_size
-    train_V, hidden_V = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    train_V, masked_V = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
     for batch in subject.splits.train.batches(1 << 16):
         if batch.maskable_T is not None:
             train_V += np.bincount(batch.ids_T[batch.maskable_T].numpy(), minlength=size)
     for batch in subject.held_out.batches(1 << 14):
         target_M = saved.task.prepare(batch, moment).target_M
         if target_M is not None:
-            hidden_V += np.bincount(target_M.numpy(), minlength=size)
-    return float(hidden_V[train_V.argmax()] / max(1, hidden_V.sum()))
+            masked_V += np.bincount(target_M.numpy(), minlength=size)
+    return float(masked_V[train_V.argmax()] / max(1, masked_V.sum()))
 
 
 def measure_floors(subject: Subject) -> Floors:

@@ -16,7 +16,7 @@ from torch import Tensor
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
 from instar.inference.evaluate import evaluation_mode
-from instar.masking.draws import documents_of, maskable_places, token_draws
+from instar.masking.draws import documents_of, maskable_index, token_draws
 from instar.model import Network
 
 BASES = "ACGT"
@@ -61,16 +61,16 @@ def passes_of(batch: Batch, rate: float, key: int) -> Iterator[NDArray[np.int64]
 
     In each document a random place in each pass, the same in any company.
     """
-    places_P = maskable_places(batch)
-    document_P = documents_of(batch, places_P)
-    order_P = np.argsort(document_P + token_draws(batch, places_P, key))
+    index_P = maskable_index(batch)
+    document_P = documents_of(batch, index_P)
+    order_P = np.argsort(document_P + token_draws(batch, index_P, key))
     sizes = np.bincount(document_P, minlength=len(batch))
     starts = np.cumsum(sizes) - sizes
-    pass_P = np.empty(len(places_P), dtype=np.int64)
+    pass_P = np.empty(len(index_P), dtype=np.int64)
     num_passes = math.ceil(1 / rate - 1e-9)
-    pass_P[order_P] = (np.arange(len(places_P)) - np.repeat(starts, sizes)) % num_passes
+    pass_P[order_P] = (np.arange(len(index_P)) - np.repeat(starts, sizes)) % num_passes
     for number in range(num_passes):
-        yield places_P[pass_P == number]
+        yield index_P[pass_P == number]
 
 
 @dataclass(frozen=True, kw_only=True)

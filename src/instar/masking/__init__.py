@@ -1,6 +1,6 @@
-"""Which tokens are hidden; one file a policy.
+"""Which tokens are masked; one file a policy.
 
-A policy offers `choose(batch, rate, key, step) -> places`: ascending places in the packed row, as a function of
+A policy offers `choose(batch, rate, key, step) -> positions`: ascending positions in the packed row, as a function of
 the batch, the key, and for a policy that learns, of what the steps before it measured.
 """
 

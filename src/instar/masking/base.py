@@ -1,6 +1,6 @@
 """What a masking policy offers, and what one that learns asks for.
 
-Shape letters: M places that were chosen.
+Shape letters: M positions that were chosen.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
-from instar.masking.layout import Spans
+from instar.masking.offsets import Spans
 
 Ints = NDArray[np.int64]
 
 
 class Policy(Protocol):
-    """Chooses what is hidden."""
+    """Chooses what is masked."""
 
     def choose(self, batch: Batch, rate: float, key: int, step: int = 0) -> Ints:
-        """Places in the packed row to hide, ascending: about `rate` of those that may be hidden.
+        """Places in the packed row to mask, ascending: about `rate` of those that may be masked.
 
         A function of the batch, the key and what was learnt up to two steps before `step`.
         """
@@ -38,7 +38,7 @@ class MaskingLike(Protocol):
 
 @dataclass(frozen=True)
 class Chosen:
-    """The places that one training step predicts, over all its ranks, in order."""
+    """The positions that one training step predicts, over all its ranks, in order."""
 
     step: int
     document_M: Ints
@@ -53,5 +53,5 @@ class Chosen:
     """Tokens that might have been chosen."""
 
 
-ReadChances = Callable[[Spans, int], NDArray[np.float64]]
+ReadProbabilities = Callable[[Spans, int], NDArray[np.float64]]
 """(spans, step) -> value of each token, 0 to 1."""

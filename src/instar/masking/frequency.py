@@ -1,4 +1,4 @@
-"""Hide rare tokens more often than common ones."""
+"""Mask rare tokens more often than common ones."""
 
 from typing import Annotated, Literal
 
@@ -9,18 +9,18 @@ from pydantic import Field
 from instar.config import Config
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
-from instar.masking.draws import maskable_places
+from instar.masking.draws import maskable_index
 from instar.masking.weighted import Bounds, Per, choose_weighted
 
 
 class Frequency(Config):
-    """Chances follow count^-power, the token's count in the training data; drawn over the whole step."""
+    """Probabilities follow count^-power, the token's count in the training data; drawn over the whole step."""
 
     kind: Literal["frequency"] = "frequency"
     power: Annotated[float, Field(ge=0)] = 0.5
-    """0: all tokens alike; 1: a token is hidden equally often whatever its count."""
+    """0: all tokens alike; 1: a token is masked equally often whatever its count."""
     ceiling: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The largest chance of any token."""
+    """The largest probability of any token."""
     per: Per = "batch"
     """Keep the share exact within the whole step, or within each document."""
 
@@ -41,9 +41,9 @@ class FrequencyPolicy:
         self.weight_V = np.maximum(counts_V, 1).astype(np.float64) ** -self.config.power
 
     def choose(self, batch: Batch, rate: float, key: int, step: int = 0) -> NDArray[np.int64]:
-        """Places to hide, ascending."""
+        """Indices of the tokens to mask, ascending."""
         del step
-        places_P = maskable_places(batch)
-        weight_P = self.weight_V[batch.ids_T.numpy()[places_P]]
+        index_P = maskable_index(batch)
+        weight_P = self.weight_V[batch.ids_T.numpy()[index_P]]
         bounds = Bounds(ceiling=self.config.ceiling)
-        return choose_weighted(batch, places_P, weight_P, rate, key, per=self.config.per, bounds=bounds)
+        return choose_weighted(batch, index_P, weight_P, rate, key, per=self.config.per, bounds=bounds)

@@ -1,7 +1,7 @@
-"""The journal: every change of a plane, appended before it is made; one file (in segments) a rank.
+"""The journal: every change of the value arrays, appended before it is made; one file (in segments) a rank.
 
 A record holds the new codes themselves, so applying it twice is applying it once, and the journals of all
-ranks, in the order of (step, rank), give the plane again. A segment's name has its place in the journal, so
+ranks, in the order of (step, rank), give the arrays again. A segment's name has its position in the journal, so
 that positions stay what they were when old segments are deleted.
 """
 
@@ -22,11 +22,11 @@ from instar.core.errors import CheckpointError
 from instar.core.files.disk import disk_errors, write_all
 from instar.core.files.plain import open_plain
 from instar.core.files.temporary import sync_folder
-from instar.masking.layout import Spans
+from instar.masking.offsets import Spans
 
 VERSION = 1
 SEGMENT_BYTES = 64 << 20
-"""A new segment begins once one is larger, so that folded ones can be deleted."""
+"""A new segment begins once one is larger, so that compacted ones can be deleted."""
 _FILE = struct.Struct("<8sII")
 _MAGIC = b"instarJ\n"
 _RECORD = struct.Struct("<IIqIII")
@@ -108,7 +108,7 @@ class Journal:
             self.close()
 
     def close(self) -> None:
-        """The next record begins a new segment, or goes on with one that ends here."""
+        """The next record begins a new segment, or continues one that ends here."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -198,7 +198,7 @@ def _check_head(segment: Segment, head: bytes) -> None:
         raise CheckpointError(f"{segment.path}: is cut short; it has not even its head")
     magic, version, rank = _FILE.unpack(head)
     if magic != _MAGIC or (version == VERSION and rank != segment.rank):
-        raise CheckpointError(f"{segment.path}: is no journal of masking chances")
+        raise CheckpointError(f"{segment.path}: is no journal of masking probabilities")
     if version != VERSION:
         raise CheckpointError(f"{segment.path}: format version {version}; this instar reads version {VERSION}")
 

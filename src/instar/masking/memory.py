@@ -1,6 +1,6 @@
 """What a policy that learns keeps, from the beginning of a run to its end.
 
-Shape letters: M places that a step predicts, W those that are written.
+Shape letters: M positions that a step predicts, W those that are written.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ from instar.masking import journal
 from instar.masking.adaptive import AdaptivePolicy
 from instar.masking.base import Chosen
 from instar.masking.bernoulli import BernoulliPolicy
-from instar.masking.chances import DECAY_STEPS, Chances
-from instar.masking.layout import Layout, Spans
-from instar.masking.plane import HEADER, Form, must_match, read_header
-from instar.masking.seal import Check
+from instar.masking.block_checksums import Check
+from instar.masking.offsets import CharacterOffsets, Spans
 from instar.masking.statistic import StatisticName, scale_of
-from instar.masking.store import ChanceStore, Change, Hold, Measured, StoreLearner, begin_anew, open_store
+from instar.masking.store import Change, Measured, ProbabilityStore, StoreLearner, StoreLock, open_store, reset_store
+from instar.masking.store_options import DECAY_STEPS, StoreOptions
 from instar.masking.type_average import TypeAveragePolicy
 from instar.masking.update import Rule
+from instar.masking.value_arrays import HEADER, StoreSchema, must_match, read_header
 
 Floats = NDArray[np.float32]
 State = Mapping[str, Any]
@@ -63,7 +63,7 @@ class Memory(Protocol):
         """A step's measurements; `values_M` lie share after share."""
         ...
 
-    def settle(self, measured: Any) -> Any: ...
+    def flush(self, measured: Any) -> Any: ...
 
     def apply(self, change: Any) -> None: ...
 
@@ -81,7 +81,7 @@ class Memory(Protocol):
 
 
 def by_share(document_M: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """The order in which shares predict a step's places: share after share, each in order."""
+    """The order in which shares predict a step's positions: share after share, each in order."""
     if size == 1:
         return np.arange(len(document_M))
     return np.argsort(document_M % size, kind="stable")
@@ -94,7 +94,7 @@ class StoreMemory:
         self,
         policy: AdaptivePolicy | BernoulliPolicy,
         folder: Path,
-        layout: Layout,
+        offsets: CharacterOffsets,
         vocab_size: int,
         *,
         tell: Callable[[str], None],
@@ -102,12 +102,12 @@ class StoreMemory:
     ) -> None:
         """Nothing is opened yet. `owner` names the run, where other runs might come upon the folder."""
         self.policy, self.folder, self.tell, self.owner = policy, folder, tell, owner
-        config: Chances = policy.config
+        config: StoreOptions = policy.config
         self.config, self.statistic = config, config.statistic
-        self.form = form_of(config, layout, vocab_size)
-        self.store: ChanceStore | None = None
-        self._reference: ChanceStore | None = None
-        self._hold: Hold | None = None
+        self.schema = schema_of(config, offsets, vocab_size)
+        self.store: ProbabilityStore | None = None
+        self._reference: ProbabilityStore | None = None
+        self._lock: StoreLock | None = None
         self._learner: StoreLearner | None = None
         self._share = Share()
         self._check: Check | None = None
@@ -116,17 +116,17 @@ class StoreMemory:
         """Main holds the store for all and clears what no checkpoint knows of."""
         self._share = share
         if self.config.reference is not None:
-            self._reference = reference_store(Path(self.config.reference), self.form)
+            self._reference = reference_store(Path(self.config.reference), self.schema)
         positions: dict[str, int] = {} if saved is None else dict(saved["positions"])
         if share.is_main:
-            self._hold = Hold(self.folder)
+            self._lock = StoreLock(self.folder)
             self._opened()
             self._claim()
             if saved is None:
-                begin_anew(self.folder)
+                reset_store(self.folder)
             self._drop_after(positions)
-            seals = self._opened().seals()
-            self._check = None if seals is None else Check(seals, self.folder)
+            checksums = self._opened().checksums()
+            self._check = None if checksums is None else Check(checksums, self.folder)
         share.wait()
         self.store = self._opened()
         pending = self.store.restore(positions, step)
@@ -137,7 +137,7 @@ class StoreMemory:
     def must_have_room(self) -> None:
         """DiskError if there is no store yet, and the disk has no room for one; nothing is written."""
         if not (self.folder / HEADER).exists():
-            must_have_room(self.folder, sum(self.form.sizes().values()))
+            must_have_room(self.folder, sum(self.schema.sizes().values()))
 
     def _claim(self) -> None:
         """OutputError if another run has written here: its values would be lost."""
@@ -152,10 +152,10 @@ class StoreMemory:
             )
         write_json(note, {"run": self.owner})
 
-    def _opened(self) -> ChanceStore:
+    def _opened(self) -> ProbabilityStore:
         config = self.config
         rule = Rule(rate=config.update, dtype=config.dtype)
-        return open_store(self.folder, self.form, rule=rule, prior=config.prior, decay=config.decay)
+        return open_store(self.folder, self.schema, rule=rule, prior=config.prior, decay=config.decay)
 
     def _drop_after(self, positions: Mapping[str, int]) -> None:
         dropped = sum(
@@ -174,27 +174,27 @@ class StoreMemory:
             return Measured(chosen.step, Spans(none, none), np.zeros(0, np.float32), none)
         spans = spans[order_W]
         if self._reference is not None:
-            expected_W = self._reference.read(spans) * self._reference.form.scale
+            expected_W = self._reference.read(spans) * self._reference.schema.scale
             values_W = np.maximum(0, values_W - expected_W).astype(np.float32)
         threshold = self.config.write_threshold
         if threshold is not None:
             values_W = np.where(1 - values_W > threshold, values_W, np.float32(np.nan))
         return Measured(chosen.step, spans, values_W, chosen.document_M[order_W] % self._share.size)
 
-    def settle(self, measured: Measured) -> list[Change]:
+    def flush(self, measured: Measured) -> list[Change]:
         if self._check is not None:
             self._check.so_far()
         learner = self._open_learner()
         if not self._share.writes:
             return [learner.store.change(measured, learner.rank)]
-        return [learner.settle(measured)]
+        return [learner.flush(measured)]
 
     def apply(self, change: Sequence[Change]) -> None:
         for one in change:
             self._open_learner().apply(one)
 
     def sync(self) -> None:
-        """No checkpoint is made of a plane that was not looked at."""
+        """No checkpoint is made of the value arrays that was not looked at."""
         if self._check is not None:
             self._check.whole()
         self._open_learner().sync()
@@ -207,9 +207,9 @@ class StoreMemory:
     def state(self, marks: NDArray[np.int64]) -> dict[str, Any]:
         named = {str(rank): (before, position) for rank, before, position in marks.tolist()}
         return {
-            "fingerprint": self.form.fingerprint,
+            "fingerprint": self.schema.fingerprint,
             "positions": {rank: position for rank, (_, position) in named.items()},
-            "foldable": {rank: before for rank, (before, _) in named.items()},
+            "compactable": {rank: before for rank, (before, _) in named.items()},
         }
 
     def close(self) -> None:
@@ -218,9 +218,9 @@ class StoreMemory:
             self._check.give_up()
         if self._learner is not None:
             self._learner.close()
-        if self._hold is not None:
-            self._hold.release()
-            self._hold = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _open_learner(self) -> StoreLearner:
         if self._learner is None:
@@ -228,12 +228,12 @@ class StoreMemory:
         return self._learner
 
 
-def form_of(config: Chances, layout: Layout, vocab_size: int) -> Form:
+def schema_of(config: StoreOptions, offsets: CharacterOffsets, vocab_size: int) -> StoreSchema:
     """What the store of a policy is to hold."""
     strands = 2 if config.strands == "apart" else 1
-    return Form(
-        fingerprint=layout.fingerprint,
-        num_characters=layout.num_characters * strands,
+    return StoreSchema(
+        fingerprint=offsets.fingerprint,
+        num_characters=offsets.num_characters * strands,
         statistic=config.statistic,
         scale=scale_of(config.statistic, vocab_size),
         dtype=config.dtype,
@@ -242,13 +242,13 @@ def form_of(config: Chances, layout: Layout, vocab_size: int) -> Form:
     )
 
 
-def reference_store(folder: Path, form: Form) -> ChanceStore:
+def reference_store(folder: Path, schema: StoreSchema) -> ProbabilityStore:
     """The nll that another model had, as `instar probe` left it; of the same corpus, or it is refused."""
     found = read_header(folder)
     if found.statistic != "nll":
         raise CheckpointError(f"{folder}: holds {found.statistic}; a reference holds nll, as `instar probe` writes it")
-    must_match(folder, found, Form(**{**vars(found), "fingerprint": form.fingerprint}))
-    store = ChanceStore(folder, found, rule=Rule(), prior=1.0)
+    must_match(folder, found, StoreSchema(**{**vars(found), "fingerprint": schema.fingerprint}))
+    store = ProbabilityStore(folder, found, rule=Rule(), prior=1.0)
     store.latest()
     store.verify()
     return store
@@ -278,7 +278,7 @@ class TypeMemory:
         back = np.argsort(order_M[written_M])
         return chosen.ids_M[order_M[written_M]][back], values_M[written_M][back]
 
-    def settle(self, measured: tuple[NDArray[np.int64], Floats]) -> Any:
+    def flush(self, measured: tuple[NDArray[np.int64], Floats]) -> Any:
         self._pending = measured
         return measured
 

@@ -1,4 +1,4 @@
-"""Chances of vocabulary entries that somebody worked out before."""
+"""Probabilities of vocabulary entries that somebody worked out before."""
 
 import json
 from pathlib import Path
@@ -12,20 +12,20 @@ from instar.config import Config, PathText
 from instar.core.errors import DataError, InputMissingError
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
-from instar.masking.draws import maskable_places
+from instar.masking.draws import maskable_index
 from instar.masking.weighted import Bounds, Per, choose_weighted
 
 
 class Static(Config):
-    """Chances follow a number for each vocabulary entry, read from a file (as InforMask's do)."""
+    """Probabilities follow a number for each vocabulary entry, read from a file (as InforMask's do)."""
 
     kind: Literal["static"] = "static"
     path: PathText
     """JSON: {"token": number, ...}, or a list with a number for each id. A token that is not named has 0."""
     floor: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The least chance of any token."""
+    """The least probability of any token."""
     ceiling: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The largest chance of any token."""
+    """The largest probability of any token."""
     per: Per = "row"
     """Keep the share exact within each document, or only within the whole step."""
 
@@ -74,9 +74,9 @@ class StaticPolicy:
         self.config, self.weight_V = config, weight_V
 
     def choose(self, batch: Batch, rate: float, key: int, step: int = 0) -> NDArray[np.int64]:
-        """Places to hide, ascending."""
+        """Indices of the tokens to mask, ascending."""
         del step
-        places_P = maskable_places(batch)
-        weight_P = self.weight_V[batch.ids_T.numpy()[places_P]]
+        index_P = maskable_index(batch)
+        weight_P = self.weight_V[batch.ids_T.numpy()[index_P]]
         bounds = Bounds(floor=self.config.floor, ceiling=self.config.ceiling)
-        return choose_weighted(batch, places_P, weight_P, rate, key, per=self.config.per, bounds=bounds)
+        return choose_weighted(batch, index_P, weight_P, rate, key, per=self.config.per, bounds=bounds)

@@ -1,6 +1,6 @@
 """What is measured of a prediction, kept apart from what a policy makes of it.
 
-Shape letter: M places where something is predicted.
+Shape letter: M positions where something is predicted.
 """
 
 import math
@@ -18,7 +18,7 @@ IN_NATS = frozenset({"nll", "entropy", "progress", "excess"})
 
 
 def measure(name: StatisticName, nll_M: Tensor, correct_M: Tensor, entropy_M: Tensor | None = None) -> Tensor:
-    """The statistic at each place, float32, on the device, without gradients, from what the loss was made of.
+    """The statistic at each position, float32, on the device, without gradients, from what the loss was made of.
 
     `entropy_M` is needed by entropy only.
     """

@@ -18,12 +18,23 @@ from instar.core.errors import CheckpointError, OutputError
 from instar.core.files.disk import disk_errors
 from instar.core.rundir import RunFolder
 from instar.masking import journal
+from instar.masking.array_writer import ArrayWriter
+from instar.masking.block_checksums import BLOCK, BlockChecksums, blocks_of
 from instar.masking.journal import Record
-from instar.masking.layout import CodedMeans, Spans, gathered, token_means
-from instar.masking.plane import AGE, HEADER, Decoder, Form, Plane, blank, must_match, read_header, seal, write_header
-from instar.masking.plane_writer import PlaneWriter
-from instar.masking.seal import BLOCK, Seals, blocks_of
+from instar.masking.offsets import CodedMeans, Spans, gathered, token_means
 from instar.masking.update import Rule
+from instar.masking.value_arrays import (
+    AGE,
+    HEADER,
+    Decoder,
+    StoreSchema,
+    ValueArrays,
+    blank,
+    must_match,
+    read_header,
+    write_checksums,
+    write_header,
+)
 
 _UNITS = 1 << 20
 """A value of 1 in the whole numbers that are summed; enough of them fit for any batch."""
@@ -56,15 +67,17 @@ class Change:
     """The part that this rank writes down."""
 
 
-class ChanceStore:
+class ProbabilityStore:
     """One corpus's store in a folder. Reading never waits for the disk but for pages that were never read."""
 
-    def __init__(self, folder: Path, form: Form, *, rule: Rule, prior: float = 1.0, decay: float = 0.0) -> None:
+    def __init__(
+        self, folder: Path, schema: StoreSchema, *, rule: Rule, prior: float = 1.0, decay: float = 0.0
+    ) -> None:
         """The store as its files are; see `open_store` for one that may not be there yet."""
-        self.folder, self.form, self.rule, self.prior, self.decay = folder, form, rule, prior, decay
-        self.plane = Plane(folder, form)
-        self._decode = Decoder(form.dtype, np.nan)
-        self._decode_or_prior = Decoder(form.dtype, prior)
+        self.folder, self.schema, self.rule, self.prior, self.decay = folder, schema, rule, prior, decay
+        self.arrays = ValueArrays(folder, schema)
+        self._decode = Decoder(schema.dtype, np.nan)
+        self._decode_or_prior = Decoder(schema.dtype, prior)
         values = Decoder("uint8", prior)(np.arange(256, dtype=np.uint8)).astype(np.float64)
         self._means = CodedMeans(np.rint(values * _UNITS).astype(np.int64), _UNITS)
 
@@ -75,9 +88,9 @@ class ChanceStore:
 
         One gather and one segmented mean. NaN for tokens without characters.
         """
-        arrays = self.plane.arrays
+        arrays = self.arrays.arrays
         is_faded = self.decay > 0 and AGE in arrays
-        if self.form.dtype == "uint8" and "slow" not in arrays and not is_faded:
+        if self.schema.dtype == "uint8" and "slow" not in arrays and not is_faded:
             return self._means(arrays["value"], spans)
         values = self._decode_or_prior(gathered(arrays["value"], spans))
         if "slow" in arrays:
@@ -89,7 +102,7 @@ class ChanceStore:
         return token_means(values, spans.length_T)
 
     def _faded(self, values: NDArray[np.float32], ticks: NDArray[Any], step: int) -> NDArray[np.float32]:
-        age = np.maximum(0, step // self.form.tick + 1 - ticks.astype(np.int32))
+        age = np.maximum(0, step // self.schema.tick + 1 - ticks.astype(np.int32))
         kept = np.power(np.float32(1 - self.decay), age, dtype=np.float32)
         faded: NDArray[np.float32] = self.prior + (values - np.float32(self.prior)) * kept
         return faded
@@ -100,12 +113,12 @@ class ChanceStore:
         """What a step's measurements make of the values as they are; nothing is changed yet."""
         known = np.isfinite(measured.values_M)
         spans, rank_M = measured.spans[known], measured.rank_M[known]
-        values_M = (measured.values_M[known] / np.float32(self.form.scale)).clip(0, 1)
+        values_M = (measured.values_M[known] / np.float32(self.schema.scale)).clip(0, 1)
         rules = {"value": self.rule, "slow": replace(self.rule, rate=self.rule.rate / 8)}
         codes = []
-        for name in self.form.channels:
+        for name in self.schema.channels:
             rule = rules[name]
-            array = self.plane.arrays[name]
+            array = self.arrays.arrays[name]
             old_N = array[spans.characters()] if rule.rate < 1 else array[:0]
             codes.append(rule.codes(old_N, values_M, spans.length_T))
         first, last = np.searchsorted(rank_M, [rank, rank + 1])
@@ -116,25 +129,25 @@ class ChanceStore:
 
     def apply(self, change: Change) -> None:
         """Make a change visible, with one scatter; where tokens overlap, the later one counts."""
-        self._write(self.plane.put, change)
+        self._write(self.arrays.put, change)
 
     def _write(self, put: Put, change: Change) -> None:
         index_N = change.spans.characters()
-        for name, part in zip(self.form.channels, change.codes, strict=True):
+        for name, part in zip(self.schema.channels, change.codes, strict=True):
             put(name, index_N, part)
-        if self.form.tick:
-            put(AGE, index_N, min(_OLDEST, change.step // self.form.tick + 1))
+        if self.schema.tick:
+            put(AGE, index_N, min(_OLDEST, change.step // self.schema.tick + 1))
 
     def change_of(self, record: Record) -> Change:
-        """A record as it is applied; CheckpointError where it does not fit the plane."""
+        """A record as it is applied; CheckpointError where it does not fit the arrays."""
         spans = record.spans
         last = spans.start_T + spans.length_T
-        if len(spans) and (spans.start_T.min() < 0 or last.max() > self.form.num_characters):
-            raise CheckpointError(f"{self.folder}: a record of step {record.step} lies outside the plane")
-        dtype = self.plane.arrays["value"].dtype
-        if len(record.codes) != len(self.form.channels) * spans.num_characters * dtype.itemsize:
+        if len(spans) and (spans.start_T.min() < 0 or last.max() > self.schema.num_characters):
+            raise CheckpointError(f"{self.folder}: a record of step {record.step} lies outside the arrays")
+        dtype = self.arrays.arrays["value"].dtype
+        if len(record.codes) != len(self.schema.channels) * spans.num_characters * dtype.itemsize:
             raise CheckpointError(f"{self.folder}: a record of step {record.step} has another size than its spans")
-        codes = np.frombuffer(record.codes, dtype).reshape(len(self.form.channels), -1)
+        codes = np.frombuffer(record.codes, dtype).reshape(len(self.schema.channels), -1)
         return Change(record.step, spans, tuple(codes), record)
 
     # ---- coming back ----
@@ -145,13 +158,13 @@ class ChanceStore:
         A step reads what was measured two steps before it and earlier; so the last step's measurements wait.
         CheckpointError where the journal does not reach that state.
         """
-        behind = {rank: at for rank, at in self.form.folded.items() if at > positions.get(rank, 0)}
+        behind = {rank: at for rank, at in self.schema.compacted.items() if at > positions.get(rank, 0)}
         if behind:
             raise CheckpointError(
-                f"{self.folder}: the journal was folded into the plane up to step {self.form.folded_step}, which is "
-                f"after the checkpoint of step {step}; resume from a later checkpoint, or begin anew in another folder"
+                f"{self.folder}: the journal was compacted up to step {self.schema.compacted_step}, which is after the "
+                f"checkpoint of step {step}; resume from a later checkpoint, or begin in another folder"
             )
-        self.plane = Plane(self.folder, self.form)
+        self.arrays = ValueArrays(self.folder, self.schema)
         pending: list[Change] = []
         for record in self._records(positions):
             change = self.change_of(record)
@@ -162,10 +175,10 @@ class ChanceStore:
         return pending
 
     def _records(self, positions: Mapping[str, int]) -> Iterator[Record]:
-        """Records after the fold and up to `positions`, in the order of (step, rank)."""
-        folded = self.form.folded
+        """Records after the last compaction and up to `positions`, in the order of (step, rank)."""
+        compacted = self.schema.compacted
         ranks = sorted(positions, key=int)
-        each = [journal.read(self.folder, int(rank), folded.get(rank, 0), positions[rank]) for rank in ranks]
+        each = [journal.read(self.folder, int(rank), compacted.get(rank, 0), positions[rank]) for rank in ranks]
         return merge(*each, key=_step_of)  # of equal steps the first rank's comes first
 
     def latest(self) -> list[str]:
@@ -173,7 +186,7 @@ class ChanceStore:
         notices = []
         positions: dict[str, int] = {}
         for rank in journal.ranks(self.folder):
-            start = self.form.folded.get(str(rank), 0)
+            start = self.schema.compacted.get(str(rank), 0)
             end = journal.whole_until(self.folder, rank, start)
             mine = [one for one in journal.segments(self.folder) if one.rank == rank]
             torn = mine[-1].start + mine[-1].num_bytes - end
@@ -184,80 +197,86 @@ class ChanceStore:
             self.apply(change)
         return notices
 
-    def fold(self, positions: Mapping[str, int], step: int) -> None:
-        """Write everything up to these positions into the plane's file, and delete what no longer is needed.
+    def compact(self, positions: Mapping[str, int], step: int) -> None:
+        """Write everything up to these positions into the files of values, and delete what no longer is needed.
 
         The positions are those before the last step of the oldest checkpoint that is to be taken up again.
         A crash in between does no harm: the records say what the values are, so writing them again is the same.
         """
-        if all(at <= self.form.folded.get(rank, 0) for rank, at in positions.items()):
+        if all(at <= self.schema.compacted.get(rank, 0) for rank, at in positions.items()):
             return
-        self.form = replace(self.form, folding=dict(positions), folding_step=step)
-        write_header(self.folder, self.form)
-        touched = {name: np.zeros(-(-size // BLOCK), dtype=np.bool_) for name, size in self.form.sizes().items()}
-        with PlaneWriter(self.folder, self.form) as writer:
+        self.schema = replace(self.schema, compacting=dict(positions), compacting_step=step)
+        write_header(self.folder, self.schema)
+        touched = {name: np.zeros(-(-size // BLOCK), dtype=np.bool_) for name, size in self.schema.sizes().items()}
+        with ArrayWriter(self.folder, self.schema) as writer:
             for record in self._records(positions):
                 change = self.change_of(record)
                 self._write(writer.put, change)
-                for name, dtype in self.form.all_channels():
+                for name, dtype in self.schema.all_channels():
                     touched[name] |= blocks_of(change.spans, dtype.itemsize, len(touched[name]))
-        seals = self.seals()
-        folded = {**self.form.folded, **positions}
-        self.form = replace(self.form, folded=folded, folded_step=step, folding={}, folding_step=-1)
-        if seals is None:
-            write_header(self.folder, self.form)
+        checksums = self.checksums()
+        compacted = {**self.schema.compacted, **positions}
+        self.schema = replace(self.schema, compacted=compacted, compacted_step=step, compacting={}, compacting_step=-1)
+        if checksums is None:
+            write_header(self.folder, self.schema)
         else:
-            seals.renew(self.folder, touched)
-            self.form = seal(self.folder, self.form, seals)
+            checksums.renew(self.folder, touched)
+            self.schema = write_checksums(self.folder, self.schema, checksums)
         for rank, at in positions.items():
             journal.drop_before(self.folder, int(rank), at)
 
-    def seals(self) -> Seals | None:
+    def checksums(self) -> BlockChecksums | None:
         """What the blocks of the files must be; None for a store that was made before that was kept."""
-        return Seals.read(self.folder, self.form.seals, self.form.sizes()) if self.form.seals else None
+        return (
+            BlockChecksums.read(self.folder, self.schema.checksums, self.schema.sizes())
+            if self.schema.checksums
+            else None
+        )
 
     def verify(self) -> None:
         """CheckpointError if the files are not what was written into them; reads them whole."""
         try:
-            seals = self.seals()
-            if seals is not None and not self.form.folding:
-                seals.verify(self.folder)
+            checksums = self.checksums()
+            if checksums is not None and not self.schema.compacting:
+                checksums.verify(self.folder)
         except CheckpointError:
-            if read_header(self.folder) == self.form:
+            if read_header(self.folder) == self.schema:
                 raise
-            # A run that goes on has folded since the header was read: the files are on their way to another state.
+            # A run that continues has compacted since the header was read: the files are on their way to another state.
 
 
 def _step_of(record: Record) -> int:
     return record.step
 
 
-def open_store(folder: Path, form: Form, *, rule: Rule, prior: float = 1.0, decay: float = 0.0) -> ChanceStore:
+def open_store(
+    folder: Path, schema: StoreSchema, *, rule: Rule, prior: float = 1.0, decay: float = 0.0
+) -> ProbabilityStore:
     """The store of `folder`, made there if there is none; DataError if it is of another corpus or holds another thing.
 
-    The caller holds the store: a fold that was broken off is finished here.
+    The caller holds the store: a compaction that was interrupted is finished here.
     """
     with disk_errors(folder):
         if not (folder / HEADER).is_file():
-            Plane.create(folder, blank(form))
+            ValueArrays.create(folder, blank(schema))
     found = read_header(folder)
-    must_match(folder, found, form)
-    store = ChanceStore(folder, found, rule=rule, prior=prior, decay=decay)
-    if found.folding:
-        store.fold(found.folding, found.folding_step)
+    must_match(folder, found, schema)
+    store = ProbabilityStore(folder, found, rule=rule, prior=prior, decay=decay)
+    if found.compacting:
+        store.compact(found.compacting, found.compacting_step)
     return store
 
 
-def begin_anew(folder: Path) -> None:
-    """Forget all: the plane is blank again and the journals are gone."""
-    form = read_header(folder)
+def reset_store(folder: Path) -> None:
+    """Forget all: the arrays is blank again and the journals are gone."""
+    schema = read_header(folder)
     for rank in journal.ranks(folder):
         journal.cut(folder, rank, 0)
-    if form.folded or form.folding:
-        Plane.create(folder, blank(form))
+    if schema.compacted or schema.compacting:
+        ValueArrays.create(folder, blank(schema))
 
 
-class Hold:
+class StoreLock:
     """Holds a store for one run; OutputError names the process that has it."""
 
     def __init__(self, folder: Path) -> None:
@@ -273,15 +292,15 @@ class Hold:
 
 
 class StoreLearner:
-    """Writes a rank's share of each step into its journal, and makes the whole step visible in the plane."""
+    """Writes a rank's share of each step into its journal, and makes the whole step visible in the arrays."""
 
-    def __init__(self, store: ChanceStore, rank: int, position: int) -> None:
+    def __init__(self, store: ProbabilityStore, rank: int, position: int) -> None:
         self.store, self.rank = store, rank
         self.journal = journal.Journal(store.folder, rank, position)
         self.before_last = position
-        """Where the journal ended before the last step that was settled: what a fold may take, for that step waits."""
+        """End of the journal before the last flushed step: what a compaction may take, for that step waits."""
 
-    def settle(self, measured: Measured) -> Change:
+    def flush(self, measured: Measured) -> Change:
         self.before_last = self.journal.position
         change = self.store.change(measured, self.rank)
         if len(change.mine.spans):

@@ -1,4 +1,4 @@
-"""Hide most the kinds of token that the model says worst, wherever they stand."""
+"""Mask most the kinds of token that the model predicts worst, wherever they stand."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -10,26 +10,26 @@ from pydantic import Field
 from instar.config import Config
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
-from instar.masking.chances import Share
-from instar.masking.draws import maskable_places
+from instar.masking.draws import maskable_index
 from instar.masking.statistic import StatisticName
+from instar.masking.store_options import Share
 from instar.masking.weighted import Bounds, Per, choose_weighted
 
 
 class TypeAverage(Config):
-    """Chances follow a moving average of the loss of each vocabulary entry (as PTW does for word classes)."""
+    """Probabilities follow a moving average of the loss of each vocabulary entry (as PTW does for word classes)."""
 
     kind: Literal["type_average"] = "type_average"
     update: Annotated[float, Field(gt=0, le=1)] = 0.05
     """How far an entry's average moves to the mean of a step's measurements of it."""
     floor: Share = 0.02
-    """The least chance of any token."""
+    """The least probability of any token."""
     ceiling: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The largest chance of any token."""
+    """The largest probability of any token."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Chances follow average^(1/temperature)."""
+    """Probabilities follow average^(1/temperature)."""
     write: Literal["masked", "chosen"] = "masked"
-    """Learn from places that showed [MASK] only, or from all chosen ones."""
+    """Learn from positions that showed [MASK] only, or from all chosen ones."""
     per: Per = "row"
     """Keep the share exact within each document, or only within the whole step."""
 
@@ -51,14 +51,14 @@ class TypeAveragePolicy:
         """Called before a step reads what others wrote."""
 
     def choose(self, batch: Batch, rate: float, key: int, step: int = 0) -> NDArray[np.int64]:
-        """Places to hide, ascending."""
+        """Indices of the tokens to mask, ascending."""
         if self.wait is not None:
             self.wait(step)
         config = self.config
-        places_P = maskable_places(batch)
-        weight_P = self.average_V[batch.ids_T.numpy()[places_P]].astype(np.float64) ** (1 / config.temperature)
+        index_P = maskable_index(batch)
+        weight_P = self.average_V[batch.ids_T.numpy()[index_P]].astype(np.float64) ** (1 / config.temperature)
         bounds = Bounds(floor=config.floor, ceiling=config.ceiling)
-        return choose_weighted(batch, places_P, weight_P, rate, key, per=config.per, bounds=bounds)
+        return choose_weighted(batch, index_P, weight_P, rate, key, per=config.per, bounds=bounds)
 
     def learn(self, ids_M: NDArray[np.int64], nll_M: NDArray[np.float32]) -> None:
         """Move the averages of these entries toward the means of their measurements; what is no number is left out."""

@@ -1,4 +1,4 @@
-"""Every token has the same chance."""
+"""Every token has the same probability."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from instar.config import Config
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
-from instar.masking.draws import document_draws, documents_of, maskable_places, token_draws
+from instar.masking.draws import document_draws, documents_of, maskable_index, token_draws
 
 
 class Uniform(Config):
@@ -24,21 +24,21 @@ class Uniform(Config):
         return self
 
     def choose(self, batch: Batch, rate: float, key: int, step: int = 0) -> NDArray[np.int64]:
-        """Places to hide, ascending: `rate` of the maskable tokens, and so none where they are few and chance says so.
+        """Indices of the tokens to mask, ascending: `rate` of the maskable tokens, maybe none where they are few.
 
-        A fractional number of places is rounded up or down by chance, so that the share is
-        right on average. All draws depend on `key`, the sample and the place in it only.
+        A fractional number of positions is rounded up or down by chance, so that the share is
+        right on average. All draws depend on `key`, the sample and the position in it only.
         """
         del step
-        places = maskable_places(batch)
-        if len(places) == 0:
-            return places
-        draws = token_draws(batch, places, key)
+        index_M = maskable_index(batch)
+        if len(index_M) == 0:
+            return index_M
+        draws = token_draws(batch, index_M, key)
         if self.per == "row":
-            group, rounding = documents_of(batch, places), document_draws(batch, key)
+            group, rounding = documents_of(batch, index_M), document_draws(batch, key)
         else:
-            group, rounding = np.zeros(len(places), dtype=np.int64), document_draws(batch, key)[:1]
-        return places[smallest(draws, group, rate, rounding)]
+            group, rounding = np.zeros(len(index_M), dtype=np.int64), document_draws(batch, key)[:1]
+        return index_M[smallest(draws, group, rate, rounding)]
 
 
 def smallest(

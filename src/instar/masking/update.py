@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.masking.plane import Decoder, ValueType, encode
+from instar.masking.value_arrays import Decoder, ValueType, encode
 
 Codes = NDArray[Any]
 

@@ -1,6 +1,6 @@
-"""Unequal chances that add up: an exact budget by water-filling, kept by systematic sampling.
+"""Unequal probabilities that add up: an exact budget by water-filling, kept by systematic sampling.
 
-Shape letters: P places that may be hidden, G groups of them (rows, or one for the whole step).
+Shape letters: P positions that may be masked, G groups of them (rows, or one for the whole step).
 """
 
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ Ints = NDArray[np.int64]
 Per = Literal["row", "batch"]
 
 _LEAST = 1e-9
-"""Weight of a place beside the heaviest of its group, at least: then every budget can be spent."""
+"""Weight of a position beside the heaviest of its group, at least: then every budget can be spent."""
 _ROUNDS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What a chance may be, whatever its weight."""
+    """What a probability may be, whatever its weight."""
 
     floor: float = 0.0
-    """The least chance of any place (or the rate, where that is less)."""
+    """The least probability of any position (or the rate, where that is less)."""
     ceiling: float = 1.0
     """The largest (or the rate, where that is more)."""
     uniform: float = 0.0
@@ -35,30 +35,30 @@ class Bounds:
 
 
 def choose_weighted(
-    batch: Batch, places_P: Ints, weight_P: Floats, rate: float, key: int, *, per: Per, bounds: Bounds
+    batch: Batch, index_P: Ints, weight_P: Floats, rate: float, key: int, *, per: Per, bounds: Bounds
 ) -> Ints:
-    """Places to hide, ascending: `rate` of them on average, exactly but for rounding in each group.
+    """Indices of the tokens to mask, ascending: `rate` of them on average, exactly but for rounding in each group.
 
-    Each place is hidden with its own chance: proportional to its weight within the bounds. Draws depend on the
-    key, the sample and the place in it only.
+    Each position is masked with its own probability: proportional to its weight within the bounds. Draws depend on the
+    key, the sample and the position in it only.
     """
-    if len(places_P) == 0:
-        return places_P
-    document_P = documents_of(batch, places_P)
+    if len(index_P) == 0:
+        return index_P
+    document_P = documents_of(batch, index_P)
     rounding_D = document_draws(batch, key)
     group_P = document_P if per == "row" else np.zeros_like(document_P)
     starts_G = np.flatnonzero(np.diff(group_P, prepend=-1))
     rounding_G = rounding_D[group_P[starts_G]]
-    chance_P = chances(weight_P, starts_G, rate, bounds)
-    # A fixed order would hide every n-th of equal tokens, like a comb; in a random one they fall as they may.
-    order_P = np.argsort(group_P + token_draws(batch, places_P, seeds.derive(key, "order")))
-    chosen_P = np.zeros(len(places_P), dtype=np.bool_)
-    chosen_P[order_P] = systematic(chance_P[order_P], starts_G, rounding_G)
-    return places_P[chosen_P]
+    probability_P = probabilities(weight_P, starts_G, rate, bounds)
+    # A fixed order would mask every n-th of equal tokens, like a comb; in a random one they fall as they may.
+    order_P = np.argsort(group_P + token_draws(batch, index_P, seeds.derive(key, "order")))
+    chosen_P = np.zeros(len(index_P), dtype=np.bool_)
+    chosen_P[order_P] = systematic(probability_P[order_P], starts_G, rounding_G)
+    return index_P[chosen_P]
 
 
-def chances(weight_P: Floats, starts_G: Ints, rate: float, bounds: Bounds) -> Floats:
-    """Chance of each place: in every group they add up to `rate` times its size.
+def probabilities(weight_P: Floats, starts_G: Ints, rate: float, bounds: Bounds) -> Floats:
+    """Probability of each position: in every group they add up to `rate` times its size.
 
     floor + min(ceiling - floor, lambda weight), where lambda is what makes the sum right. Weights that are no
     positive numbers count as (nearly) nothing.
@@ -79,7 +79,7 @@ def water_fill(weight_P: Floats, starts_G: Ints, budget_G: Floats, room: float) 
     """min(room, lambda weight), with one lambda for each group that makes its sum the budget.
 
     Newton's method on a concave, piecewise linear function, from below: exact after as many rounds as there are
-    times at which places fill up, which are few.
+    times at which positions fill up, which are few.
     """
     sizes_G = np.diff(np.append(starts_G, len(weight_P)))
     level_G = budget_G / np.add.reduceat(weight_P, starts_G)
@@ -98,14 +98,14 @@ def water_fill(weight_P: Floats, starts_G: Ints, budget_G: Floats, room: float) 
     return np.minimum(filled_P, room)
 
 
-def systematic(chance_P: Floats, starts_G: Ints, offset_G: Floats) -> NDArray[np.bool_]:
-    """True with exactly these chances (at most 1), and in each group as often as they add up to, rounded by chance.
+def systematic(probability_P: Floats, starts_G: Ints, offset_G: Floats) -> NDArray[np.bool_]:
+    """True with exactly these probabilities (at most 1), in each group as often as they add up to, rounded by chance.
 
-    Steps of 1 along the sum of the chances, from a random offset (Madow 1949).
+    Steps of 1 along the sum of the probabilities, from a random offset (Madow 1949).
     """
-    sizes_G = np.diff(np.append(starts_G, len(chance_P)))
-    before_G = np.concatenate([[0.0], np.cumsum(np.add.reduceat(chance_P, starts_G))[:-1]])
-    reached_P = np.cumsum(chance_P) + np.repeat(offset_G - before_G, sizes_G)
+    sizes_G = np.diff(np.append(starts_G, len(probability_P)))
+    before_G = np.concatenate([[0.0], np.cumsum(np.add.reduceat(probability_P, starts_G))[:-1]])
+    reached_P = np.cumsum(probability_P) + np.repeat(offset_G - before_G, sizes_G)
     steps_P = np.floor(reached_P)
     earlier_P = np.concatenate([[0.0], steps_P[:-1]])
     earlier_P[starts_G] = np.floor(offset_G)

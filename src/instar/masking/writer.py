@@ -17,7 +17,7 @@ LAG = 2
 class Learner(Protocol):
     """What the thread does with measurements; `Any` is the learner's own kind of change."""
 
-    def settle(self, measured: Any) -> Any:
+    def flush(self, measured: Any) -> Any:
         """The change that a step's measurements make, written down where it survives; not yet visible."""
         ...
 
@@ -26,7 +26,7 @@ class Learner(Protocol):
         ...
 
     def sync(self) -> None:
-        """All that was settled is on the disk when this returns."""
+        """All that was flushed is on the disk when this returns."""
         ...
 
 
@@ -36,7 +36,7 @@ class _Job:
     measured: Callable[[], Any] | None
     """Waits for the device and gives the measurements."""
     change: Any = None
-    """Or: a change that was settled before."""
+    """Or: a change that was flushed before."""
 
 
 class Writer:
@@ -47,7 +47,7 @@ class Writer:
         self._learner = learner
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._moved = threading.Condition()
-        self._applied = self._settled = self._handed = step - 1
+        self._applied = self._flushed = self._handed = step - 1
         self._allowed = step - LAG
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -57,7 +57,7 @@ class Writer:
         self._start(_Job(step, measured))
 
     def hand_back(self, step: int, change: Any) -> None:
-        """Give a change of the last step that was settled before a restart."""
+        """Give a change of the last step that was flushed before a restart."""
         with self._moved:
             self._applied = min(self._applied, step - 1)
         self._start(_Job(step, None, change))
@@ -72,9 +72,9 @@ class Writer:
             self._allowed = max(self._allowed, step - 1)
             self._moved.notify_all()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until all that was handed over is written down and on the disk."""
-        self._wait(lambda: self._settled >= self._handed)
+        self._wait(lambda: self._flushed >= self._handed)
         self._learner.sync()
 
     def finish(self) -> None:
@@ -103,7 +103,7 @@ class Writer:
         self._check()
         self._handed = max(self._handed, job.step)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="masking chances", daemon=True)
+            self._thread = threading.Thread(target=self._work, name="masking probabilities", daemon=True)
             self._thread.start()
         self._jobs.put(job)
 
@@ -121,8 +121,8 @@ class Writer:
             if self._error is not None:
                 continue
             try:
-                change = job.change if job.measured is None else self._learner.settle(job.measured())
-                self._tell(settled=job.step)
+                change = job.change if job.measured is None else self._learner.flush(job.measured())
+                self._tell(flushed=job.step)
                 if self._may_apply(job.step):
                     self._learner.apply(change)
                     self._tell(applied=job.step)
@@ -137,8 +137,8 @@ class Writer:
             self._moved.wait_for(lambda: self._error is not None or self._allowed >= step)
             return self._error is None
 
-    def _tell(self, *, settled: int | None = None, applied: int | None = None) -> None:
+    def _tell(self, *, flushed: int | None = None, applied: int | None = None) -> None:
         with self._moved:
-            self._settled = self._settled if settled is None else settled
+            self._flushed = self._flushed if flushed is None else flushed
             self._applied = self._applied if applied is None else applied
             self._moved.notify_all()

@@ -121,44 +121,44 @@ class NeighborCounts:
         p_M: Floats = (self._both[0][codes_M % self.base] + 1) / (self._total + self.num_tokens)
         return p_M
 
-    def _counted(self, codes_M: Ints, order: int, hidden: int = 0) -> tuple[Floats, Floats]:
+    def _counted(self, codes_M: Ints, order: int, masked: int = 0) -> tuple[Floats, Floats]:
         """How often each target stands beside its first `order` neighbors, and how often they occur.
 
-        Neighbors whose bit is set in `hidden` may be any.
+        Neighbors whose bit is set in `masked` may be any.
         """
         size = self.base ** (order + 1)
         code_M = codes_M % size
         both, contexts = self._both[order], self._contexts[order]
-        if hidden:
+        if masked:
             keys, times = both.entries()
-            keys, code_M = self._without(keys, hidden), self._without(code_M, hidden)
+            keys, code_M = self._without(keys, masked), self._without(code_M, masked)
             both, contexts = _Table(keys, size, times), _Table(keys // self.base, size // self.base, times)
         return both[code_M], contexts[code_M // self.base]
 
-    def _without(self, codes_M: Ints, hidden: int) -> Ints:
+    def _without(self, codes_M: Ints, masked: int) -> Ints:
         """The numbers with the first id in place of the neighbors whose bit is set."""
         for neighbor in range(self.order):
-            if hidden >> neighbor & 1:
+            if masked >> neighbor & 1:
                 power = self.base ** (neighbor + 1)
                 codes_M = codes_M - codes_M // power % self.base * power
         return codes_M
 
-    def nll(self, codes_M: Ints, hidden_M: Ints | None = None) -> Iterator[Floats]:
+    def nll(self, codes_M: Ints, masked_M: Ints | None = None) -> Iterator[Floats]:
         """(M,) negative log-likelihoods in nats: of no neighbor, of the first, ..., of all.
 
-        `hidden_M`: neighbors that the prediction of a target may not use, as the bits of a number, the first neighbor
+        `masked_M`: neighbors that the prediction of a target may not use, as the bits of a number, the first neighbor
         in the lowest; their counts are summed over all tokens that they might be.
         """
         p_M = self._lowest(codes_M)
         yield -np.log(p_M)
-        hidden_M = np.zeros(len(codes_M), dtype=np.int64) if hidden_M is None else hidden_M
+        masked_M = np.zeros(len(codes_M), dtype=np.int64) if masked_M is None else masked_M
         for order in range(1, self.order + 1):
             lower_M, p_M = p_M, p_M.copy()
-            nearer_M = hidden_M % (1 << order)
-            for hidden in np.unique(nearer_M[nearer_M < 1 << (order - 1)]).tolist():
-                is_M = nearer_M == hidden
-                both, context = self._counted(codes_M[is_M], order, hidden)
-                weight = self._strengths[order - 1 - hidden.bit_count()]
+            nearer_M = masked_M % (1 << order)
+            for masked in np.unique(nearer_M[nearer_M < 1 << (order - 1)]).tolist():
+                is_M = nearer_M == masked
+                both, context = self._counted(codes_M[is_M], order, masked)
+                weight = self._strengths[order - 1 - masked.bit_count()]
                 p_M[is_M] = (both + weight * lower_M[is_M]) / (context + weight)
             yield -np.log(p_M)
 

@@ -1,4 +1,4 @@
-"""One picture of a masked-language-model run: how it learned, and what it now reads in a hidden text."""
+"""One picture of a masked-language-model run: how it learned, and what it now reads in a masked text."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +68,7 @@ def _draw_learning(axes: "Axes", record: RunRecord, metric: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel("hidden tokens guessed right")
+    axes.set_ylabel("masked tokens guessed right")
 
 
 def _mark(axes: "Axes", floor: float | None, floor_name: str, kill_step: int | None) -> None:
@@ -93,7 +93,7 @@ def _joined(texts: Sequence[FilledText]) -> FilledText:
 
 
 def _draw_text(axes: "Axes", theme: Theme, text: FilledText) -> None:
-    """Letters on a grid; a hidden letter has a box whose shade is its probability, a wrong guess shows itself."""
+    """Letters on a grid; a masked letter has a box whose shade is its probability, a wrong guess shows itself."""
     axes.set_axis_off()
     if not text.tokens:
         axes.text(0, 0.5, "no sample was logged", color=theme.faint)
@@ -113,7 +113,7 @@ def _draw_text(axes: "Axes", theme: Theme, text: FilledText) -> None:
         place = (column + 0.5, row + 0.5)
         font: dict[str, Any] = {"family": "DejaVu Sans Mono", "fontsize": size, "fontweight": weight}
         axes.text(*place, letter, ha="center", va="center", color=theme.ink, **font)
-    axes.set_title(f"{text.num_right} of {text.num_hidden} hidden tokens right", loc="left", color=theme.ink)
+    axes.set_title(f"{text.num_right} of {text.num_masked} masked tokens right", loc="left", color=theme.ink)
     keys = (("guessed right", "right", 0.0), ("guessed wrong (the guess is shown)", "wrong", num_columns * 0.33))
     for name, outcome, start in keys:
         _draw_box(axes, num_rows - 1, start, colours[outcome], 0.6)

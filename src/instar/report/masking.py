@@ -1,4 +1,4 @@
-"""Figures of a run whose masking learns: shares kept, who is hidden, what is known of the corpus and how old it is."""
+"""Figures of a run whose masking learns: shares kept, who is masked, what is known of the corpus and how old it is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class StoreFacts:
 
 def masking_figures(run: Path, facts: StoreFacts | None) -> list[FigurePlan]:
     """The figures that a run's masking gives; none for one that learns nothing."""
-    lines = [line for line in read_objects(run / LINES) if is_number(line.get("step"))]
+    lines = [_renamed(line) for line in read_objects(run / LINES) if is_number(line.get("step"))]
     plans = [_rate(lines)] if len(lines) > 1 else []
     deciles = [line for line in lines if _has_deciles(line)]
     if deciles:
@@ -66,8 +66,13 @@ def masking_figures(run: Path, facts: StoreFacts | None) -> list[FigurePlan]:
     return plans
 
 
+def _renamed(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of figures with the present names."""
+    return {"masked_by_decile" if name == "hidden_by_decile" else name: value for name, value in line.items()}
+
+
 def _has_deciles(line: dict[str, Any]) -> bool:
-    both = (line.get("tokens_by_decile"), line.get("hidden_by_decile"))
+    both = (line.get("tokens_by_decile"), line.get("masked_by_decile"))
     return all(isinstance(one, list) and len(one) == 10 and all(map(is_number, one)) for one in both)
 
 
@@ -75,11 +80,11 @@ def _rate(lines: Sequence[dict[str, Any]]) -> FigurePlan:
     rows = tuple((line["step"], to_float(line.get("realised_rate"))) for line in lines)
     return FigurePlan(
         name="masking_rate",
-        title="Share of tokens hidden",
-        alt=f"Share of tokens that were hidden over optimizer steps, from {rows[0][1]:.4g} to {rows[-1][1]:.4g}",
+        title="Share of tokens masked",
+        alt=f"Share of tokens that were masked over optimizer steps, from {rows[0][1]:.4g} to {rows[-1][1]:.4g}",
         header=("step", "realised_rate"),
         rows=rows,
-        draw=partial(_draw_line, rows=rows, label="share hidden"),
+        draw=partial(_draw_line, rows=rows, label="share masked"),
     )
 
 
@@ -87,32 +92,32 @@ def _deciles(lines: Sequence[dict[str, Any]]) -> FigurePlan:
     periods = [part for part in _cut(lines, min(_PERIODS, len(lines))) if part]
     rows = []
     for part in periods:
-        tokens, hidden = ([sum(line[name][tenth] for line in part) for tenth in range(10)] for name in _NAMES)
-        total = max(1, sum(hidden))
+        tokens, masked = ([sum(line[name][tenth] for line in part) for tenth in range(10)] for name in _NAMES)
+        total = max(1, sum(masked))
         for tenth in range(10):
-            share = hidden[tenth] / tokens[tenth] if tokens[tenth] else float("nan")
+            share = masked[tenth] / tokens[tenth] if tokens[tenth] else float("nan")
             rows.append(
                 (
                     part[0]["step"],
                     part[-1]["step"],
                     tenth / 10,
                     tokens[tenth],
-                    hidden[tenth],
+                    masked[tenth],
                     share,
-                    hidden[tenth] / total,
+                    masked[tenth] / total,
                 )
             )
     return FigurePlan(
         name="masking_deciles",
-        title="Who is hidden, by stored value",
-        alt="Share of the tokens that were hidden in each tenth of the stored value, for parts of the run",
-        header=("first_step", "last_step", "value_from", "tokens", "hidden", "share_hidden", "share_of_budget"),
+        title="Who is masked, by stored value",
+        alt="Share of the tokens that were masked in each tenth of the stored value, for parts of the run",
+        header=("first_step", "last_step", "value_from", "tokens", "masked", "share_masked", "share_of_budget"),
         rows=tuple(rows),
         draw=partial(_draw_deciles, rows=rows),
     )
 
 
-_NAMES = ("tokens_by_decile", "hidden_by_decile")
+_NAMES = ("tokens_by_decile", "masked_by_decile")
 
 
 def _cut(lines: Sequence[dict[str, Any]], parts: int) -> list[Sequence[dict[str, Any]]]:
@@ -185,7 +190,7 @@ def _draw_deciles(axes: "Axes", theme: Theme, rows: Sequence[tuple[Any, ...]]) -
         colour = theme.series[number % len(theme.series)]
         axes.plot([row[2] + 0.05 for row in mine], [row[5] for row in mine], "o-", color=colour, label=label)
     axes.set_xlabel("stored value")
-    axes.set_ylabel("share hidden")
+    axes.set_ylabel("share masked")
     axes.set_xlim(0, 1)
     axes.legend(frameon=False, labelcolor=theme.ink, fontsize=9)
 

@@ -17,7 +17,7 @@ Outcome = Literal["given", "right", "wrong"]
 
 @dataclass(frozen=True)
 class ShownToken:
-    """A token of a filled-in text: given to the model, or hidden and then guessed."""
+    """A token of a filled-in text: given to the model, or masked and then guessed."""
 
     text: str
     outcome: Outcome
@@ -30,13 +30,13 @@ class ShownToken:
 
 @dataclass(frozen=True)
 class FilledText:
-    """One text with hidden tokens, and how many were right."""
+    """One text with masked tokens, and how many were right."""
 
     tokens: tuple[ShownToken, ...]
     is_cut: bool
 
     @property
-    def num_hidden(self) -> int:
+    def num_masked(self) -> int:
         """Tokens that the model had to guess."""
         return sum(token.outcome != "given" for token in self.tokens)
 

@@ -21,7 +21,7 @@ from instar.core.files.disk import disk_errors
 from instar.core.files.json_files import read_json, write_json
 from instar.data import Batch
 from instar.data.samples import Samples
-from instar.masking.draws import maskable_places
+from instar.masking.draws import maskable_index
 from instar.metric.counting import NaiveBayes, NeighborCounts, Vocabulary
 from instar.run.config import RunConfig
 from instar.task import MaskedLM, Moment, TaskLike
@@ -130,7 +130,7 @@ def _language_rows(config: RunConfig, task: TaskLike, train: Samples, held_out: 
         return vocabulary.windows(batch.ids_T.numpy(), np.asarray(batch.lengths), offsets)
 
     def trained(batch: Batch) -> Ints:
-        return windows(batch)[maskable_places(batch) if is_masked else _read(task.prepare(batch, moment)) + 1]
+        return windows(batch)[maskable_index(batch) if is_masked else _read(task.prepare(batch, moment)) + 1]
 
     def scored(batch: Batch) -> tuple[Ints, Ints]:
         prepared = task.prepare(batch, moment)

@@ -24,15 +24,15 @@ from instar.data.texts import build_texts
 from instar.masking.adaptive import AdaptivePolicy
 from instar.masking.bernoulli import BernoulliPolicy
 from instar.masking.frequency import FrequencyPolicy
-from instar.masking.layout import Layout
 from instar.masking.memory import Memory, StoreMemory, TypeMemory
+from instar.masking.offsets import CharacterOffsets
 from instar.masking.type_average import TypeAveragePolicy
 from instar.objective import Objective
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus
 from instar.task.mlm import MaskedLM, MaskedLMTask
 from instar.trainer import Runtime, TrainState
-from instar.trainer.callbacks.chances import WATCHED, Chances, Measures
+from instar.trainer.callbacks.masking_store import WATCHED, MaskingStoreUpdates, Measures
 
 STORE = "masking"
 """The store's folder in a run folder."""
@@ -46,10 +46,10 @@ class Learning:
 
     samples: SampleSet
     """The training samples, which say where their characters lie if the policy asks."""
-    callback: Chances | None = None
+    callback: MaskingStoreUpdates | None = None
 
     @property
-    def callbacks(self) -> tuple[Chances, ...]:
+    def callbacks(self) -> tuple[MaskingStoreUpdates, ...]:
         """The callback, if there is one."""
         return () if self.callback is None else (self.callback,)
 
@@ -58,10 +58,10 @@ class Learning:
         """Hears what training forward passes showed."""
         return None if self.callback is None else self.callback.seen
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Before a checkpoint, on all ranks."""
         if self.callback is not None:
-            self.callback.settle()
+            self.callback.flush()
 
 
 def learning(
@@ -79,8 +79,8 @@ def learning(
     policy = task.policy if isinstance(task, MaskedLMTask) else None
     if isinstance(policy, FrequencyPolicy):
         policy.count(token_counts(corpus.train, corpus.tokenizer.vocab_size))
-    is_cut_anew = config.data.crops == "random" or config.data.reverse_complement > 0
-    samples: SampleSet = cut_anew(config, corpus, train) if is_cut_anew else train
+    is_cut_again = config.data.crops == "random" or config.data.reverse_complement > 0
+    samples: SampleSet = cut_again(config, corpus, train) if is_cut_again else train
     if not isinstance(task, MaskedLMTask) or not isinstance(
         policy, AdaptivePolicy | BernoulliPolicy | TypeAveragePolicy
     ):
@@ -89,14 +89,14 @@ def learning(
     if isinstance(policy, TypeAveragePolicy):
         memory = TypeMemory(policy)
     else:
-        layout = layout_of(config, corpus.train)
+        offsets = offsets_of(config, corpus.train)
         place = Path(policy.config.store) if policy.config.store else folder.path / STORE
         owner = str(folder.path.absolute()) if policy.config.store else None
-        memory = StoreMemory(policy, place, layout, corpus.tokenizer.vocab_size, tell=tell, owner=owner)
+        memory = StoreMemory(policy, place, offsets, corpus.tokenizer.vocab_size, tell=tell, owner=owner)
         if runtime.is_main:
             memory.must_have_room()
-        samples = samples if is_cut_anew else Located(train, layout.first_N[:-1])
-    callback = Chances(task, memory, runtime, folder.path / FIGURES, config.train.log_every)
+        samples = samples if is_cut_again else Located(train, offsets.first_N[:-1])
+    callback = MaskingStoreUpdates(task, memory, runtime, folder.path / FIGURES, config.train.log_every)
     callback.kept = lambda: _kept(folder)
     for module in state.module.modules():
         if isinstance(module, Objective):
@@ -104,8 +104,8 @@ def learning(
     return Learning(samples, callback)
 
 
-def cut_anew(config: RunConfig, corpus: Corpus, train: Samples) -> Crops:
-    """The training samples, cut anew in each pass; ConfigError where that makes no sense."""
+def cut_again(config: RunConfig, corpus: Corpus, train: Samples) -> Crops:
+    """The training samples, cut again in each pass; ConfigError where that makes no sense."""
     data, cache = config.data, corpus.train
     problems = []
     if not isinstance(config.task, MaskedLM):
@@ -116,22 +116,22 @@ def cut_anew(config: RunConfig, corpus: Corpus, train: Samples) -> Crops:
         )
     if problems:
         raise ConfigError(problems)
-    layout = layout_of(config, cache)
-    texts = build_texts(data.train, layout.first_N, data.cache_folder(), layout.fingerprint[:24])
+    offsets = offsets_of(config, cache)
+    texts = build_texts(data.train, offsets.first_N, data.cache_folder(), offsets.fingerprint[:24])
     apart = getattr(config.task.masking, "strands", "joint") == "apart" if isinstance(config.task, MaskedLM) else False
     anew = Anew(
         moves=data.crops == "random",
         reverse_complement=data.reverse_complement,
         seed=config.seed,
-        minus_first=layout.num_characters if apart else 0,
+        minus_first=offsets.num_characters if apart else 0,
     )
-    return Crops(train, texts, layout.first_N[:-1], anew)
+    return Crops(train, texts, offsets.first_N[:-1], anew)
 
 
-def layout_of(config: RunConfig, cache: TokenCache) -> Layout:
+def offsets_of(config: RunConfig, cache: TokenCache) -> CharacterOffsets:
     """Where the characters of the training corpus lie; named by its texts, whatever the tokenizer."""
     content = source_fingerprint(config.data.train, config.data.cache_folder())
-    return Layout.of(document_characters(cache), content)
+    return CharacterOffsets.of(document_characters(cache), content)
 
 
 def token_counts(cache: TokenCache, vocab_size: int) -> NDArray[np.int64]:
@@ -145,6 +145,7 @@ def token_counts(cache: TokenCache, vocab_size: int) -> NDArray[np.int64]:
 def _kept(folder: RunFolder) -> Iterator[Mapping[str, Any]]:
     for _, checkpoint in folder.checkpoints():
         try:
-            yield read_json(checkpoint / STATE)["callbacks"][Chances.__name__]
+            states = read_json(checkpoint / STATE)["callbacks"]
+            yield states.get(MaskingStoreUpdates.__name__) or states[MaskingStoreUpdates.former_name]
         except (CheckpointError, KeyError):
             continue  # rotated away while we read, or of before the policy learnt

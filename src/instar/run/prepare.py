@@ -199,7 +199,7 @@ class Parts:
         held: list[Callbacks] = []  # the checkpoint saves the state of all callbacks, itself among them
 
         def capture() -> Capture:
-            self.learns.settle()
+            self.learns.flush()
             return self.snapshot(held[0]).capture()
 
         checkpoint = Checkpoint(

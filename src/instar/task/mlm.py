@@ -19,8 +19,8 @@ from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
 from instar.masking import Masking, Policy, Uniform
 from instar.masking.base import Chosen
-from instar.masking.chances import spans_of
-from instar.masking.draws import documents_of, maskable_places, token_draws
+from instar.masking.draws import documents_of, maskable_index, token_draws
+from instar.masking.store_options import spans_of
 from instar.task.base import Answer, FixedTask, HeadName, Moment
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -147,7 +147,7 @@ class MaskedLMTask(FixedTask):
             # A token that was shown, or another in its place, leaks the answer.
             is_written_M=shown_M if write == "masked" else np.ones_like(shown_M),
             spans=None if spans is None else spans[places_M],
-            num_maskable=len(maskable_places(batch)),
+            num_maskable=len(maskable_index(batch)),
         )
 
     def _loss_weights(self, batch: Batch, places_M: NDArray[np.int64]) -> torch.Tensor | None:
@@ -169,5 +169,5 @@ class MaskedLMTask(FixedTask):
 
 def _likeliest(batch: Batch, key: int) -> NDArray[np.int64]:
     """The place whose draw is the smallest: a step of few tokens trains on one of them rather than on none."""
-    places_M = maskable_places(batch)
+    places_M = maskable_index(batch)
     return places_M if len(places_M) == 0 else places_M[[np.argmin(token_draws(batch, places_M, key))]]

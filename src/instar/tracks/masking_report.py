@@ -12,8 +12,8 @@ from instar.genome.annotation import Feature
 from instar.genome.coverage import Coverage
 from instar.masking import journal
 from instar.masking.journal import Record
-from instar.masking.plane import AGE, Decoder
-from instar.masking.store import ChanceStore
+from instar.masking.store import ProbabilityStore
+from instar.masking.value_arrays import AGE, Decoder
 from instar.report.masking import Bin, StoreFacts
 from instar.tracks.stored import Stored, genome_of, open_stored, sizes_of
 from instar.tracks.transfer import features_of
@@ -43,18 +43,18 @@ def store_facts(
         tell(f"{error}; the figures of the masking values are left out")
         return None
     name, store = next(iter(stored.stores.items()))
-    plane = store.plane.arrays["value"]
+    arrays = store.arrays.arrays["value"]
     values, known = np.zeros(10, dtype=np.int64), 0
-    decode = Decoder(store.form.dtype, np.nan)
-    for first in range(0, len(plane), _SCAN):
-        part = decode(np.asarray(plane[first : first + _SCAN]))
+    decode = Decoder(store.schema.dtype, np.nan)
+    for first in range(0, len(arrays), _SCAN):
+        part = decode(np.asarray(arrays[first : first + _SCAN]))
         part = part[~np.isnan(part)]
         known += len(part)
         values += np.bincount(np.minimum((part * 10).astype(np.int64), 9), minlength=10)
     features = [] if annotation is None else _features(stored, annotation, tell)
     return StoreFacts(
         statistic=name,
-        coverage=known / max(1, len(plane)),
+        coverage=known / max(1, len(arrays)),
         bins=tuple(_bins(stored, name)),
         values=tuple(values.tolist()),
         ages=tuple(_ages(store)),
@@ -90,49 +90,49 @@ def _bins(stored: Stored, name: str) -> Iterator[Bin]:
             yield Bin(place, start, start + len(part), mean, len(known) / len(part))
 
 
-def _ages(store: ChanceStore) -> Iterator[tuple[int, int]]:
-    if AGE not in store.plane.arrays:
+def _ages(store: ProbabilityStore) -> Iterator[tuple[int, int]]:
+    if AGE not in store.arrays.arrays:
         return
-    ticks = np.asarray(store.plane.arrays[AGE])
+    ticks = np.asarray(store.arrays.arrays[AGE])
     seen = ticks[ticks > 0].astype(np.int64)
     if not len(seen):
         return
-    since = (int(seen.max()) - seen) * store.form.tick
+    since = (int(seen.max()) - seen) * store.schema.tick
     counts = np.histogram(since, [*_AGES, np.iinfo(np.int64).max])[0]
     last = int(np.flatnonzero(counts)[-1])
     yield from zip(_AGES[: last + 1], counts[: last + 1].tolist(), strict=True)
 
 
-def _classes(stored: Stored, store: ChanceStore, features: list[Feature]) -> Iterator[tuple[int, str, float]]:
-    """Means by class as the journal tells them, from what is folded to the newest record."""
+def _classes(stored: Stored, store: ProbabilityStore, features: list[Feature]) -> Iterator[tuple[int, str, float]]:
+    """Means by class as the journal tells them, from what is compacted to the newest record."""
     classes = _Classes(stored, features)
     records = list(_steps(store))
     if not records:
         return
     first, last = records[0], records[-1]
     marks = np.unique(np.linspace(first, last, MOMENTS).astype(np.int64)).tolist()
-    again = ChanceStore(store.folder, store.form, rule=store.rule)
-    decode = Decoder(store.form.dtype, np.nan)
+    again = ProbabilityStore(store.folder, store.schema, rule=store.rule)
+    decode = Decoder(store.schema.dtype, np.nan)
     for record in _records(store):
         while marks and record.step > marks[0]:
-            yield from classes.means(marks.pop(0), decode(np.asarray(again.plane.arrays["value"])))
+            yield from classes.means(marks.pop(0), decode(np.asarray(again.arrays.arrays["value"])))
         again.apply(again.change_of(record))
     for mark in marks:
-        yield from classes.means(mark, decode(np.asarray(again.plane.arrays["value"])))
+        yield from classes.means(mark, decode(np.asarray(again.arrays.arrays["value"])))
 
 
-def _records(store: ChanceStore) -> Iterator[Record]:
-    folded = store.form.folded
-    each = [journal.read(store.folder, rank, folded.get(str(rank), 0), None) for rank in journal.ranks(store.folder)]
+def _records(store: ProbabilityStore) -> Iterator[Record]:
+    compacted = store.schema.compacted
+    each = [journal.read(store.folder, rank, compacted.get(str(rank), 0), None) for rank in journal.ranks(store.folder)]
     return merge(*each, key=lambda record: record.step)
 
 
-def _steps(store: ChanceStore) -> Iterator[int]:
+def _steps(store: ProbabilityStore) -> Iterator[int]:
     return (record.step for record in _records(store))
 
 
 class _Classes:
-    """Which characters of the plane lie in the classes that are followed."""
+    """Which characters of the arrays lie in the classes that are followed."""
 
     def __init__(self, stored: Stored, features: list[Feature]) -> None:
         kinds: dict[str, int] = {}
@@ -144,7 +144,7 @@ class _Classes:
         parts = [_in_plane(np.array(rows), documents[name]) for name, rows in places.items() if name in documents]
         none = np.zeros((3, 0), dtype=np.int64)
         kind_F, start_F, end_F = np.concatenate([none, *parts], axis=1)
-        self._coverage = Coverage(kind_F, start_F, end_F, num_kinds=len(kinds), size=stored.layout.num_characters)
+        self._coverage = Coverage(kind_F, start_F, end_F, num_kinds=len(kinds), size=stored.offsets.num_characters)
         bases_K = self._coverage.bases_K
         names = list(kinds)
         self._followed = [(number, names[number]) for number in np.argsort(-bases_K, kind="stable")[:KINDS].tolist()]
@@ -157,17 +157,17 @@ class _Classes:
 
 
 def _documents(stored: Stored) -> dict[str, NDArray[np.int64]]:
-    """(3, D) by chromosome, in its order: where each document starts and ends on it, and its place in the plane."""
+    """(3, D) by chromosome, in its order: where each document starts and ends on it, and its place in the arrays."""
     rows: dict[str, list[tuple[int, int, int]]] = {}
     for document in range(stored.cache.num_documents):
-        start, first = stored.cache.start(document), stored.layout.place(document)
-        length = stored.layout.place(document + 1) - first
+        start, first = stored.cache.start(document), stored.offsets.at(document)
+        length = stored.offsets.at(document + 1) - first
         rows.setdefault(stored.cache.name(document), []).append((start, start + length, first))
     return {name: np.array(sorted(each), dtype=np.int64).T for name, each in rows.items()}
 
 
 def _in_plane(features: NDArray[np.int64], documents: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(3, G): class, start and end in the plane of what lies in documents, of (F, 3) features on a chromosome."""
+    """(3, G): class, start and end in the arrays of what lies in documents, of (F, 3) features on a chromosome."""
     kind_F, start_F, end_F = features.T
     begin_D, finish_D, first_D = documents
     low_F = np.searchsorted(finish_D, start_F, side="right")

@@ -1,4 +1,4 @@
-"""`probe`: what a frozen checkpoint says of every token of a corpus, hidden exactly once.
+"""`probe`: what a frozen checkpoint says of every token of a corpus, masked exactly once.
 
 Letters: M places of a pass, N characters.
 """
@@ -26,20 +26,20 @@ from instar.data.samples import Samples
 from instar.data.source import Genome, Source
 from instar.inference.division import Division
 from instar.inference.probe import BASES, Prober, Said, from_arrays, letters_of, to_arrays
-from instar.masking.layout import Layout, Spans
-from instar.masking.plane import Form, Plane, encode, seal
-from instar.masking.plane_writer import PlaneWriter
+from instar.masking.array_writer import ArrayWriter
+from instar.masking.offsets import CharacterOffsets, Spans
 from instar.masking.statistic import scale_of
+from instar.masking.value_arrays import StoreSchema, ValueArrays, encode, write_checksums
 from instar.run.config import RunConfig
 from instar.run.corpus import cut_of, must_be_known
 from instar.run.division import divided, division, must_be_alike
-from instar.run.masking import layout_of
+from instar.run.masking import offsets_of
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
 from instar.run.source import source_like
 from instar.task.mlm import MaskedLM
 from instar.tracks.stored import PROBE, sizes_of
-from instar.tracks.transfer import FileFormat, export
+from instar.tracks.transfer import export
 from instar.trainer.callbacks.untouched import must_be_untouched, weights_digest
 
 MEASURES = ("p_true", "nll", "reciprocal_rank", "entropy")
@@ -53,7 +53,7 @@ class Asked:
     data: Path | None = None
     """The file to read instead of the run's training data, in the same way."""
     rate: float | None = None
-    """Share of the tokens hidden at once; by default that of the run's evaluation."""
+    """Share of the tokens masked at once; by default that of the run's evaluation."""
     tracks: Tracks = "bigwig"
     """Genome tracks written beside the values; a text has none."""
 
@@ -78,8 +78,8 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
     allowed = config.data.allow_unknown_tokens
     warning = must_be_known(str(asked.data or "data.train"), cache, saved.tokenizer, is_allowed=allowed)
     cut = cut_of(config.model_copy(update={"data": _windows(config)}), saved.network)
-    layout = layout_of(config, cache)
-    located = Located(Samples(cache, saved.tokenizer, cut), layout.first_N[:-1])
+    offsets = offsets_of(config, cache)
+    located = Located(Samples(cache, saved.tokenizer, cut), offsets.first_N[:-1])
     digest = weights_digest(saved.network)
     said = _said(_prober(saved, config, rate), located, shared)
     if not shared.is_main:
@@ -89,20 +89,20 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
         return {}
     with _new_folder(output):
         is_genome = isinstance(config.data.train, Genome)
-        planes = _Planes(output / PROBE, layout, saved.tokenizer.vocab_size, with_bases=is_genome)
-        with planes:
+        arrays = _Planes(output / PROBE, offsets, saved.tokenizer.vocab_size, with_bases=is_genome)
+        with arrays:
             for index_D, passes in said:
-                planes.write(_gathered(located, index_D), passes)
+                arrays.write(_gathered(located, index_D), passes)
         must_be_untouched(saved.network, digest)
         shared.exchange(b"")  # the weights of all processes are untouched
-        planes.finish()
+        arrays.finish()
         saved.tokenizer.save(output)
         replace_bytes(output / "run.yaml", to_json(config.model_dump(mode="json", by_alias=True)))
-        facts = {"checkpoint": str(checkpoint), "rate": rate, "tokens": planes.count, "weights_sha256": digest}
-        write_json(output / "probe.json", facts | planes.means())
+        facts = {"checkpoint": str(checkpoint), "rate": rate, "tokens": arrays.count, "weights_sha256": digest}
+        write_json(output / "probe.json", facts | arrays.means())
     told = cache.token_count.facts() | ({} if warning is None else {"warning": warning})
     written = _tracks(output, config.data.train, asked.tracks)
-    return {"output": str(output), **facts, **planes.means(), "weights": "untouched", "tracks": written, **told}
+    return {"output": str(output), **facts, **arrays.means(), "weights": "untouched", "tracks": written, **told}
 
 
 def _prober(saved: Saved, config: RunConfig, rate: float) -> Prober:
@@ -187,32 +187,32 @@ def _gathered(located: Located, index_D: NDArray[np.int64]) -> Batch:
 class _Planes:
     """One store a measure, written in place; `with` puts the values on the disk."""
 
-    def __init__(self, folder: Path, layout: Layout, vocab_size: int, *, with_bases: bool) -> None:
+    def __init__(self, folder: Path, offsets: CharacterOffsets, vocab_size: int, *, with_bases: bool) -> None:
         nats = scale_of("nll", vocab_size)
         scales = {"p_true": 1.0, "nll": nats, "reciprocal_rank": 1.0, "entropy": nats}
-        scales |= dict.fromkeys((f"chance_{base}" for base in BASES), 1.0) if with_bases else {}
+        scales |= dict.fromkeys((f"probability_{base}" for base in BASES), 1.0) if with_bases else {}
         self._folder = folder
         self._forms = {
-            name: Form(
-                fingerprint=layout.fingerprint,
-                num_characters=layout.num_characters,
+            name: StoreSchema(
+                fingerprint=offsets.fingerprint,
+                num_characters=offsets.num_characters,
                 statistic=name,
                 scale=scale,
                 dtype="float16",
             )
             for name, scale in scales.items()
         }
-        self._writers: dict[str, PlaneWriter] = {}
-        must_have_room(folder, sum(sum(form.sizes().values()) for form in self._forms.values()))
+        self._writers: dict[str, ArrayWriter] = {}
+        must_have_room(folder, sum(sum(schema.sizes().values()) for schema in self._forms.values()))
         self._sums = dict.fromkeys(MEASURES, 0.0)
         self.count = 0
-        for name, form in self._forms.items():
-            Plane.create(folder / name, form)
+        for name, schema in self._forms.items():
+            ValueArrays.create(folder / name, schema)
 
     def __enter__(self) -> None:
         with ExitStack() as stack:
-            for name, form in self._forms.items():
-                self._writers[name] = stack.enter_context(PlaneWriter(self._folder / name, form))
+            for name, schema in self._forms.items():
+                self._writers[name] = stack.enter_context(ArrayWriter(self._folder / name, schema))
             self._stack = stack.pop_all()
 
     def __exit__(self, *error: Any) -> None:
@@ -227,7 +227,7 @@ class _Planes:
         if batch.starts_T is None or batch.characters_T is None:
             raise ValueError("the batch does not say where its characters lie")
         spans = Spans(batch.starts_T.numpy(), batch.characters_T.numpy())[said.place_M]
-        places_N, length_M = spans.characters(), spans.length_T
+        index_N, length_M = spans.characters(), spans.length_T
         values: Mapping[str, NDArray[np.float32]] = {
             "p_true": np.exp(-said.nll_M),
             "nll": said.nll_M,
@@ -236,23 +236,23 @@ class _Planes:
         }
         for name, value_M in values.items():
             self._sums[name] += float(value_M.sum(dtype=np.float64))
-            self._put(name, places_N, np.repeat(value_M, length_M))
+            self._put(name, index_N, np.repeat(value_M, length_M))
         self.count += len(said.place_M)
         if said.bases_MK4 is not None:
-            letter_N = np.arange(len(places_N)) - np.repeat(np.cumsum(length_M) - length_M, length_M)
+            letter_N = np.arange(len(index_N)) - np.repeat(np.cumsum(length_M) - length_M, length_M)
             row_N = np.repeat(np.arange(len(length_M)), length_M)
-            chances_N4 = said.bases_MK4[row_N, np.minimum(letter_N, said.bases_MK4.shape[1] - 1)]
+            probabilities_N4 = said.bases_MK4[row_N, np.minimum(letter_N, said.bases_MK4.shape[1] - 1)]
             for number, base in enumerate(BASES):
-                self._put(f"chance_{base}", places_N, chances_N4[:, number])
+                self._put(f"probability_{base}", index_N, probabilities_N4[:, number])
 
-    def _put(self, name: str, places_N: NDArray[np.int64], values_N: NDArray[np.float32]) -> None:
+    def _put(self, name: str, index_N: NDArray[np.int64], values_N: NDArray[np.float32]) -> None:
         scaled_N = values_N / np.float32(self._forms[name].scale)
-        self._writers[name].put("value", places_N, encode(scaled_N, "float16"))
+        self._writers[name].put("value", index_N, encode(scaled_N, "float16"))
 
     def finish(self) -> None:
         """All of it is there, with its CRCs."""
-        for name, form in self._forms.items():
-            seal(self._folder / name, form)
+        for name, schema in self._forms.items():
+            write_checksums(self._folder / name, schema)
 
     def means(self) -> dict[str, float]:
         """Mean of each measure over the tokens."""
@@ -262,6 +262,5 @@ class _Planes:
 def _tracks(output: Path, source: Source, wanted: Tracks) -> list[str]:
     if wanted == "none" or not isinstance(source, Genome):
         return []
-    form: FileFormat = wanted
-    written: list[str] = export(output, output, form=form)["written"]
+    written: list[str] = export(output, output, file_format=wanted)["written"]
     return written

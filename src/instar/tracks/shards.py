@@ -22,7 +22,7 @@ from instar.core.errors import DataError, InputMissingError, OutputError, UsageE
 from instar.core.files.durable import publish_file
 from instar.core.files.plain import must_be_plain
 from instar.genome.track import MAX_FAULTS, Values
-from instar.masking.plane import Form
+from instar.masking.value_arrays import StoreSchema
 from instar.tracks.stored import Stored, What, lengths_of
 
 SAMPLES_PER_SHARD = 2562
@@ -47,14 +47,14 @@ def write_shards(stored: Stored, name: str, what: What, folder: Path, samples_pe
     if there:
         raise OutputError(f"{folder}: holds shards already ({min(there).name}); choose another folder")
     numbers_N = sample_numbers(stored)
-    form = stored.stores[name].form
+    schema = stored.stores[name].schema
     facts = {
         "format": _FORMAT,
-        "fingerprint": stored.layout.fingerprint,
+        "fingerprint": stored.offsets.fingerprint,
         "samples_per_shard": samples_per_shard,
         "what": what,
-        "statistic": form.statistic,
-        "scale": form.scale,
+        "statistic": schema.statistic,
+        "scale": schema.scale,
     }
     dtype = np.float32 if what == "age" else np.float16  # a step beyond 2,048 is no float16
     for shard in np.unique(numbers_N // samples_per_shard).tolist():
@@ -96,18 +96,18 @@ class _Sample:
 class Shards:
     """The shards of a folder, checked against a corpus."""
 
-    def __init__(self, stored: Stored, form: Form, folder: Path, samples_per_shard: int | None = None) -> None:
+    def __init__(self, stored: Stored, schema: StoreSchema, folder: Path, samples_per_shard: int | None = None) -> None:
         """Read and check every data set; one DataError names all faults by file and key.
 
-        `form` is that of the store which is to take the values.
+        `schema` is that of the store which is to take the values.
 
         `samples_per_shard` None: as the shards say that instar wrote, or no matter, where there is shard 0 only.
         """
         self._h5py = _h5py()
         self._folder = folder
-        self._expected: dict[str, Any] = {"fingerprint": stored.layout.fingerprint, "what": "value"}
-        self._expected |= {"statistic": form.statistic, "scale": form.scale}
-        self._lengths = lengths_of(stored.layout).tolist()
+        self._expected: dict[str, Any] = {"fingerprint": stored.offsets.fingerprint, "what": "value"}
+        self._expected |= {"statistic": schema.statistic, "scale": schema.scale}
+        self._lengths = lengths_of(stored.offsets).tolist()
         self._numbers = {int(number): document for document, number in enumerate(sample_numbers(stored))}
         self._faults: list[str] = []
         self._num_faults = 0

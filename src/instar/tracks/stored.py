@@ -16,13 +16,13 @@ from instar.data.source import Genome, Mixture, Source
 from instar.data.tokenizer import Tokenizer
 from instar.genome.coordinates import few
 from instar.genome.track import Track, Values, empty_track
-from instar.masking.layout import Layout
-from instar.masking.plane import AGE, HEADER, Decoder, must_match, read_header
-from instar.masking.store import ChanceStore
+from instar.masking.offsets import CharacterOffsets
+from instar.masking.store import ProbabilityStore
 from instar.masking.update import Rule
+from instar.masking.value_arrays import AGE, HEADER, Decoder, must_match, read_header
 from instar.run.config import RunConfig
 from instar.run.folder import read_run_file
-from instar.run.masking import STORE, layout_of
+from instar.run.masking import STORE, offsets_of
 
 PROBE = "probe"
 """Folder of the measurements in what `instar probe` wrote."""
@@ -38,8 +38,8 @@ class Stored:
     config: RunConfig
     tokenizer: Tokenizer
     cache: TokenCache
-    layout: Layout
-    stores: dict[str, ChanceStore]
+    offsets: CharacterOffsets
+    stores: dict[str, ProbabilityStore]
     """By the name of what they hold."""
     notices: tuple[str, ...]
     genome: Path | None = None
@@ -53,19 +53,19 @@ class Stored:
     def values(self, name: str, document: int) -> Values:
         """(B,) numbers of a document's characters, 0 to 1; NaN where nothing is known."""
         store = self.stores[name]
-        first, last = (self.layout.place(number) for number in (document, document + 1))
-        return Decoder(store.form.dtype, np.nan)(np.asarray(store.plane.arrays["value"][first:last]))
+        first, last = (self.offsets.at(number) for number in (document, document + 1))
+        return Decoder(store.schema.dtype, np.nan)(np.asarray(store.arrays.arrays["value"][first:last]))
 
     def stores_with(self, what: What) -> list[str]:
         """The stores that tell `what`; UsageError where none does."""
         if what == "value":
             return list(self.stores)
         if what == "age":
-            names = [name for name, store in self.stores.items() if AGE in store.plane.arrays]
+            names = [name for name, store in self.stores.items() if AGE in store.arrays.arrays]
             if not names:
                 raise UsageError(NO_AGES)
             return names
-        measured = {store.form.statistic: name for name, store in self.stores.items()}
+        measured = {store.schema.statistic: name for name, store in self.stores.items()}
         found = next((measured[one] for one in ("p_true", "one_minus_p", "nll") if one in measured), None)
         if found is None:
             raise UsageError(f"p_true cannot be told from {few(measured)}; ask for value")
@@ -74,10 +74,10 @@ class Stored:
     def units(self, what: What) -> Iterator[str]:
         """What is to be said of values that are shares of a number of nats, or of one strand only."""
         for name in self.stores_with(what):
-            if self.stores[name].form.num_characters > self.layout.num_characters:
+            if self.stores[name].schema.num_characters > self.offsets.num_characters:
                 yield f"{name}: {PLUS_ONLY}"
         for name in self.stores_with(what) if what == "value" else ():
-            scale = self.stores[name].form.scale
+            scale = self.stores[name].schema.scale
             if scale != 1:
                 yield f"{name}: values are shares of {scale:.4f} nats, so 0.5 means {scale / 2:.4f}"
 
@@ -102,21 +102,21 @@ class Stored:
         if what == "age":
             return self._ages(store, document)
         values = self.values(name, document)
-        if what == "value" or store.form.statistic == "p_true":
+        if what == "value" or store.schema.statistic == "p_true":
             return values
-        if store.form.statistic == "one_minus_p":
+        if store.schema.statistic == "one_minus_p":
             return 1 - values
-        if store.form.statistic == "nll":
-            likelihood: Values = np.exp(-values * np.float32(store.form.scale))
+        if store.schema.statistic == "nll":
+            likelihood: Values = np.exp(-values * np.float32(store.schema.scale))
             return likelihood
-        raise UsageError(f"p_true cannot be told from {store.form.statistic}; ask for value")
+        raise UsageError(f"p_true cannot be told from {store.schema.statistic}; ask for value")
 
-    def _ages(self, store: ChanceStore, document: int) -> Values:
-        if AGE not in store.plane.arrays:
+    def _ages(self, store: ProbabilityStore, document: int) -> Values:
+        if AGE not in store.arrays.arrays:
             raise UsageError(NO_AGES)
-        first, last = (self.layout.place(number) for number in (document, document + 1))
-        ticks = np.asarray(store.plane.arrays[AGE][first:last]).astype(np.float32)
-        return np.where(ticks == 0, np.float32(np.nan), (ticks - 1) * store.form.tick)
+        first, last = (self.offsets.at(number) for number in (document, document + 1))
+        ticks = np.asarray(store.arrays.arrays[AGE][first:last]).astype(np.float32)
+        return np.where(ticks == 0, np.float32(np.nan), (ticks - 1) * store.schema.tick)
 
 
 def open_stored(folder: Path, genome: Path | None = None) -> Stored:
@@ -132,18 +132,18 @@ def open_stored(folder: Path, genome: Path | None = None) -> Stored:
     config = read_run_file(run_file)
     tokenizer = Tokenizer.load(folder if is_probe else _newest(folder))
     cache = build_cache(config.data.train, tokenizer, config.data.cache_folder(), processes=config.data.processes)
-    layout = layout_of(config, cache)
+    offsets = offsets_of(config, cache)
     places = sorted((folder / PROBE).iterdir()) if is_probe else [_store_of(folder, config)]
     stores, notices = {}, []
     for place in places:
-        form = read_header(place)
-        must_match(place, form, type(form)(**{**vars(form), "fingerprint": layout.fingerprint}))
-        store = ChanceStore(place, form, rule=Rule())
+        schema = read_header(place)
+        must_match(place, schema, type(schema)(**{**vars(schema), "fingerprint": offsets.fingerprint}))
+        store = ProbabilityStore(place, schema, rule=Rule())
         notices += store.latest()
         store.verify()
-        stores[place.name if is_probe else form.statistic] = store
+        stores[place.name if is_probe else schema.statistic] = store
     stored = Stored(
-        config=config, tokenizer=tokenizer, cache=cache, layout=layout, stores=stores, notices=tuple(notices)
+        config=config, tokenizer=tokenizer, cache=cache, offsets=offsets, stores=stores, notices=tuple(notices)
     )
     return of_genome(stored, genome)
 
@@ -153,7 +153,7 @@ def _store_of(folder: Path, config: RunConfig) -> Path:
     place = Path(named) if named else folder / STORE
     if not (place / HEADER).is_file():
         raise InputMissingError(
-            f"{folder}: keeps no masking chances; they are made by a run with task.masking.kind: adaptive, or by "
+            f"{folder}: keeps no masking probabilities; they are made by a run with task.masking.kind: adaptive, or by "
             "`instar probe`"
         )
     return place
@@ -224,6 +224,6 @@ def sizes_of(source: Genome) -> dict[str, int]:
     return sizes
 
 
-def lengths_of(layout: Layout) -> NDArray[np.int64]:
+def lengths_of(offsets: CharacterOffsets) -> NDArray[np.int64]:
     """(N,) characters of each document."""
-    return np.diff(layout.first_N)
+    return np.diff(offsets.first_N)

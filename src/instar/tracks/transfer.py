@@ -28,16 +28,16 @@ from instar.genome.track import (
     runs,
     write_bigwig,
 )
-from instar.masking.chances import Chances
-from instar.masking.layout import Layout
-from instar.masking.memory import form_of
-from instar.masking.plane import AGE, Form, Plane, encode, seal
-from instar.masking.plane_writer import PlaneWriter
+from instar.masking.array_writer import ArrayWriter
+from instar.masking.memory import schema_of
+from instar.masking.offsets import CharacterOffsets
+from instar.masking.store_options import StoreOptions
+from instar.masking.value_arrays import AGE, StoreSchema, ValueArrays, encode, write_checksums
 from instar.report.browser import BrowserTrack, browser_page
 from instar.run.config import RunConfig
 from instar.run.corpus import build_corpus
 from instar.run.folder import run_folder
-from instar.run.masking import STORE, layout_of
+from instar.run.masking import STORE, offsets_of
 from instar.tracks.shards import SAMPLES_PER_SHARD, Shards, write_shards
 from instar.tracks.stored import (
     PLUS_ONLY,
@@ -64,7 +64,7 @@ def export(
     folder: Path,
     output: Path,
     *,
-    form: FileFormat = "bigwig",
+    file_format: FileFormat = "bigwig",
     what: What = "value",
     shard: int | None = None,
     genome: Path | None = None,
@@ -74,23 +74,23 @@ def export(
     HDF5 shards of `shard` samples lie in `output` itself where there is one store, else in a folder for each. `genome`
     is the file of the corpus whose sequences are meant, where not all are.
     """
-    if shard is not None and form != "hdf5":
-        raise UsageError(f"--shard: is about HDF5 shards (--format hdf5); {form} has none")
-    if genome is not None and form == "hdf5":
+    if shard is not None and file_format != "hdf5":
+        raise UsageError(f"--shard: is about HDF5 shards (--format hdf5); {file_format} has none")
+    if genome is not None and file_format == "hdf5":
         raise UsageError("--genome: is about tracks of chromosomes; HDF5 shards (--format hdf5) hold the whole corpus")
     stored = open_stored(folder, genome)
     names = stored.stores_with(what)
-    if form != "hdf5":
+    if file_format != "hdf5":
         must_have_chromosomes(stored)
     written: list[str] = []
     with disk_errors(output):
         output.mkdir(parents=True, exist_ok=True)
         for name in names:
-            path = output / f"{name if what == 'value' else what}{ENDINGS[form]}"
-            if form == "hdf5":
+            path = output / f"{name if what == 'value' else what}{ENDINGS[file_format]}"
+            if file_format == "hdf5":
                 path = output if len(names) == 1 else path
                 write_shards(stored, name, what, path, shard or SAMPLES_PER_SHARD)
-            elif form == "bigwig":
+            elif file_format == "bigwig":
                 track = stored.track(name, what)
                 must_be_known(path, track)
                 with publish_file(path) as temporary:
@@ -110,7 +110,7 @@ def import_values(run: Path, given: Path, *, shard: int | None = None, genome: P
     """
     folder, stored = _corpus_of(run)
     masking = getattr(stored.config.task, "masking", None)
-    if not isinstance(masking, Chances):
+    if not isinstance(masking, StoreOptions):
         raise UsageError(f"{run}: its masking keeps no values; set task.masking.kind: adaptive")
     place = Path(masking.store) if masking.store else folder / STORE
     if place.exists() and not place.is_dir():
@@ -122,29 +122,29 @@ def import_values(run: Path, given: Path, *, shard: int | None = None, genome: P
     if genome is not None and given.is_dir():
         raise UsageError("--genome: is about tracks of chromosomes; HDF5 shards hold the whole corpus")
     stored = of_genome(stored, genome)
-    form = form_of(masking, stored.layout, stored.tokenizer.vocab_size)
-    values = _given_values(stored, form, given, shard)
-    if form.num_characters > stored.layout.num_characters:
+    schema = schema_of(masking, stored.offsets, stored.tokenizer.vocab_size)
+    values = _given_values(stored, schema, given, shard)
+    if schema.num_characters > stored.offsets.num_characters:
         values.notices.append(f"{given}: {PLUS_ONLY}; the minus strand begins unseen")
     with publish_folder(place) as temporary:
-        known = _fill(temporary, form, stored.layout, values.parts)
-    characters = stored.layout.num_characters
+        known = _fill(temporary, schema, stored.offsets, values.parts)
+    characters = stored.offsets.num_characters
     return {"store": str(place), "characters": characters, "known": known, **values.facts, "notices": values.notices}
 
 
-def _fill(folder: Path, form: Form, layout: Layout, parts: Iterable[tuple[int, Values]]) -> int:
+def _fill(folder: Path, schema: StoreSchema, offsets: CharacterOffsets, parts: Iterable[tuple[int, Values]]) -> int:
     """Make a store of (document, its values); returns how many are known."""
-    Plane.create(folder, form)
+    ValueArrays.create(folder, schema)
     known = 0
-    with PlaneWriter(folder, form) as writer:
+    with ArrayWriter(folder, schema) as writer:
         for document, part in parts:
-            first = layout.place(document)
-            for name in form.channels:
-                writer.put_from(name, first, encode(part, form.dtype))
-            if form.tick:
+            first = offsets.at(document)
+            for name in schema.channels:
+                writer.put_from(name, first, encode(part, schema.dtype))
+            if schema.tick:
                 writer.put_from(AGE, first, ~np.isnan(part))  # as if measured in the first steps
             known += int((~np.isnan(part)).sum())
-    seal(folder, form)
+    write_checksums(folder, schema)
     return known
 
 
@@ -242,12 +242,12 @@ def _meets(feature: Feature, place: Interval) -> bool:
 def _browser_tracks(stored: Stored, place: Interval) -> Iterator[BrowserTrack]:
     for name, store in stored.stores.items():
         wanted: Sequence[What] = ("value",)
-        if store.form.statistic == "one_minus_p":
-            wanted = ("value", "p_true", "age") if store.form.tick else ("value", "p_true")
+        if store.schema.statistic == "one_minus_p":
+            wanted = ("value", "p_true", "age") if store.schema.tick else ("value", "p_true")
         for what in wanted:
             values = stored.track(name, what)[place.chromosome][place.start : place.end]
             shown_name = {"value": f"masking value ({name})", "p_true": "p_true", "age": "step of the last look"}[what]
-            shown_name = name if store.form.statistic == name and name not in ("one_minus_p",) else shown_name
+            shown_name = name if store.schema.statistic == name and name not in ("one_minus_p",) else shown_name
             yield BrowserTrack(shown_name, tuple(runs(values, place.start)), None if what == "age" else 1.0)
 
 
@@ -263,8 +263,8 @@ def _corpus_of(run: Path) -> tuple[Path, Stored]:
     folder = run_folder(file, config, None).path if run.is_file() else run
     tokenizer = build_corpus(config, lambda _: None).tokenizer
     cache = build_cache(config.data.train, tokenizer, config.data.cache_folder())
-    layout = layout_of(config, cache)
-    return folder, Stored(config=config, tokenizer=tokenizer, cache=cache, layout=layout, stores={}, notices=())
+    offsets = offsets_of(config, cache)
+    return folder, Stored(config=config, tokenizer=tokenizer, cache=cache, offsets=offsets, stores={}, notices=())
 
 
 @dataclass(frozen=True)
@@ -276,9 +276,9 @@ class _Given:
     notices: list[str]
 
 
-def _given_values(stored: Stored, form: Form, given: Path, shard: int | None) -> _Given:
+def _given_values(stored: Stored, schema: StoreSchema, given: Path, shard: int | None) -> _Given:
     if given.is_dir():
-        shards = Shards(stored, form, given, shard)
+        shards = Shards(stored, schema, given, shard)
         return _Given(shards.values(), shards.facts(), list(shards.notices()))
     file = resolve(str(given))[0]
     notices: list[str] = []
@@ -287,7 +287,7 @@ def _given_values(stored: Stored, form: Form, given: Path, shard: int | None) ->
 
 
 def _parts_of(stored: Stored, track: Track) -> Iterator[tuple[int, Values]]:
-    lengths = lengths_of(stored.layout)
+    lengths = lengths_of(stored.offsets)
     for document in stored.documents():
         start = stored.cache.start(document)
         yield document, track[stored.cache.name(document)][start : start + lengths[document]]

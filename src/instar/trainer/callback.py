@@ -34,6 +34,8 @@ class Callback(Generic[StateT, ResultT]):
     """Override what you need; tell the others of a run through `self.announce`."""
 
     announce: "Callback[StateT, ResultT]"
+    former_name: str = ""
+    """Name of its state in checkpoints that were saved before the class was renamed."""
 
     def fit_started(self, state: StateT) -> None: ...
 
@@ -134,5 +136,7 @@ class Callbacks(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for callback in self.all:
-            if type(callback).__name__ in state:
-                callback.load_state_dict(state[type(callback).__name__])
+            for name in (type(callback).__name__, callback.former_name):
+                if name in state:
+                    callback.load_state_dict(state[name])
+                    break

@@ -1,4 +1,4 @@
-"""A bit that the disk flips in a plane's file is found, whoever opens it, and before a checkpoint is made of it."""
+"""A bit that the disk flips in the value files is found, whoever opens it, and before a checkpoint is made of it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instar.core.errors import CheckpointError
-from instar.masking import seal, store
+from instar.masking import block_checksums, store
+from instar.masking.block_checksums import BlockChecksums, Check, blocks_of
 from instar.masking.memory import Share
-from instar.masking.plane import read_header, write_header
-from instar.masking.seal import Check, Seals, blocks_of
-from tests.masking.stores import begin_anew, content, opened, spans, written
+from instar.masking.value_arrays import read_header, write_header
+from tests.masking.stores import content, opened, reset_store, spans, written
 from tests.masking.test_defects import memory
 
 FILES = ["value.bin", "age.bin"]
@@ -22,32 +22,33 @@ FILES = ["value.bin", "age.bin"]
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (seal, store):
+    for module in (block_checksums, store):
         monkeypatch.setattr(module, "BLOCK", 64)
 
 
-def folded(folder: Path) -> dict[str, int]:
+def compacted(folder: Path) -> dict[str, int]:
     made, positions = written(folder, range(6), tick=2)
-    made.fold(positions, 6)
+    made.compact(positions, 6)
     return positions
 
 
-def flip(path: Path, place: int) -> None:
+def flip(path: Path, position: int) -> None:
     data = bytearray(path.read_bytes())
-    data[place] ^= 1 << place % 8
+    data[position] ^= 1 << position % 8
     path.write_bytes(data)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_flipped_bit_of_a_plane_is_found(name: str, tmp_path: Path) -> None:
-    folded(tmp_path / "s")
+    compacted(tmp_path / "s")
     opened(tmp_path / "s", tick=2).verify()
     path = tmp_path / "s" / name
-    for place in range(0, path.stat().st_size, 7):
-        flip(path, place)
-        with pytest.raises(CheckpointError, match=rf"{name}: bytes {place // 64 * 64} to {place // 64 * 64 + 64} are"):
+    for position in range(0, path.stat().st_size, 7):
+        flip(path, position)
+        place = f"{position // 64 * 64} to {position // 64 * 64 + 64}"
+        with pytest.raises(CheckpointError, match=f"{name}: bytes {place} are"):
             opened(tmp_path / "s", tick=2).verify()
-        flip(path, place)
+        flip(path, position)
     opened(tmp_path / "s", tick=2).verify()
 
 
@@ -60,46 +61,46 @@ def test_what_nobody_wrote_is_sealed_too(tmp_path: Path) -> None:
 
 def test_holes_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else opening the blank store of a genome would read gigabytes of zeros."""
-    for module in (seal, store):
+    for module in (block_checksums, store):
         monkeypatch.setattr(module, "BLOCK", 1 << 16)
     made = opened(tmp_path / "s", num_characters=50 << 20, fingerprint="f" * 64)
     with (tmp_path / "s" / "value.bin").open("r+b") as file:
         file.seek(30 << 20)
         file.write(b"x")
     read: list[int] = []
-    crc32 = seal.zlib.crc32
-    monkeypatch.setattr(seal.zlib, "crc32", lambda data: read.append(any(data)) or crc32(data))
+    crc32 = block_checksums.zlib.crc32
+    monkeypatch.setattr(block_checksums.zlib, "crc32", lambda data: read.append(any(data)) or crc32(data))
     with pytest.raises(CheckpointError, match=f"bytes {30 << 20:,} to"):
         made.verify()
     assert sum(read) == 2, "the file of CRCs, and the block that holds something"
 
 
 def test_a_damaged_file_of_seals_is_found(tmp_path: Path) -> None:
-    folded(tmp_path / "s")
-    (path,) = (tmp_path / "s").glob("seals-*.bin")
+    compacted(tmp_path / "s")
+    (path,) = (tmp_path / "s").glob("checksums-*.bin")
     flip(path, 5)
-    with pytest.raises(CheckpointError, match=r"seals-.*is damaged or missing"):
+    with pytest.raises(CheckpointError, match=r"checksums-.*is damaged or missing"):
         opened(tmp_path / "s", tick=2).verify()
     path.unlink()
-    with pytest.raises(CheckpointError, match=r"seals-.*is damaged or missing"):
+    with pytest.raises(CheckpointError, match=r"checksums-.*is damaged or missing"):
         opened(tmp_path / "s", tick=2).verify()
 
 
 def test_a_fold_renews_what_it_touches_only(tmp_path: Path) -> None:
-    positions = folded(tmp_path / "s")
+    positions = compacted(tmp_path / "s")
     before = opened(tmp_path / "s", tick=2)
-    seals = before.seals()
-    assert seals is not None
+    checksums = before.checksums()
+    assert checksums is not None
     path = tmp_path / "s" / "value.bin"
     flip(path, 0)
     learner = store.StoreLearner(before, 0, positions["0"])
     where = spans((130, 5), (200, 3))
-    learner.settle(store.Measured(7, where, np.array([0.1, 0.2], np.float32), np.zeros(2, np.int64)))
+    learner.flush(store.Measured(7, where, np.array([0.1, 0.2], np.float32), np.zeros(2, np.int64)))
     learner.close()
-    before.fold({"0": learner.journal.position}, 8)
-    after = before.seals()
+    before.compact({"0": learner.journal.position}, 8)
+    after = before.checksums()
     assert after is not None
-    changed = np.flatnonzero(seals.blocks["value"] != after.blocks["value"])
+    changed = np.flatnonzero(checksums.blocks["value"] != after.blocks["value"])
     assert changed.tolist() == [2, 3]
     with pytest.raises(CheckpointError, match=r"value.bin: bytes 0 to 64"):
         opened(tmp_path / "s", tick=2).verify()
@@ -110,49 +111,51 @@ def test_a_fold_that_was_broken_off_is_sealed_when_it_is_finished(
 ) -> None:
     made, positions = written(tmp_path / "s", range(6))
     with monkeypatch.context() as patch:
-        patch.setattr(store, "seal", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(store, "write_checksums", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            made.fold(positions, 6)
-    assert read_header(tmp_path / "s").folding
+            made.compact(positions, 6)
+    assert read_header(tmp_path / "s").compacting
     whole = opened(tmp_path / "s")
     whole.verify()
-    assert not read_header(tmp_path / "s").folding
-    assert len(list((tmp_path / "s").glob("seals-*.bin"))) == 1
+    assert not read_header(tmp_path / "s").compacting
+    assert len(list((tmp_path / "s").glob("checksums-*.bin"))) == 1
     flip(tmp_path / "s" / "value.bin", 100)
     with pytest.raises(CheckpointError):
         whole.verify()
 
 
 def test_who_looks_while_a_run_folds_sees_no_damage(tmp_path: Path) -> None:
-    positions = folded(tmp_path / "s")
-    looking, folding = opened(tmp_path / "s", tick=2), opened(tmp_path / "s", tick=2)
-    learner = store.StoreLearner(folding, 0, positions["0"])
-    learner.settle(store.Measured(9, spans((3, 4)), np.array([0.5], np.float32), np.zeros(1, np.int64)))
+    positions = compacted(tmp_path / "s")
+    looking, compacting = opened(tmp_path / "s", tick=2), opened(tmp_path / "s", tick=2)
+    learner = store.StoreLearner(compacting, 0, positions["0"])
+    learner.flush(store.Measured(9, spans((3, 4)), np.array([0.5], np.float32), np.zeros(1, np.int64)))
     learner.close()
-    folding.fold({"0": learner.journal.position}, 10)
+    compacting.compact({"0": learner.journal.position}, 10)
     looking.verify()
 
 
 def test_a_store_of_before_there_were_seals_is_read(tmp_path: Path) -> None:
-    folded(tmp_path / "s")
-    write_header(tmp_path / "s", replace(read_header(tmp_path / "s"), seals=""))
+    compacted(tmp_path / "s")
+    write_header(tmp_path / "s", replace(read_header(tmp_path / "s"), checksums=""))
     old = opened(tmp_path / "s", tick=2)
-    assert old.seals() is None
+    assert old.checksums() is None
     old.verify()
     assert any(content(old)["value"])
 
 
 def test_beginning_anew_seals_the_blank_plane(tmp_path: Path) -> None:
-    folded(tmp_path / "s")
-    begin_anew(tmp_path / "s")
+    compacted(tmp_path / "s")
+    reset_store(tmp_path / "s")
     opened(tmp_path / "s", tick=2).verify()
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 200)), max_size=8), st.sampled_from([1, 2]))
 def test_the_blocks_of_spans(pairs: list[tuple[int, int]], item: int) -> None:
     count = 2 * 500 // 64 + 1
-    wanted = {place * item // 64 for start, length in pairs for place in range(start, start + length)}
-    wanted |= {(place * item + item - 1) // 64 for start, length in pairs for place in range(start, start + length)}
+    wanted = {position * item // 64 for start, length in pairs for position in range(start, start + length)}
+    wanted |= {
+        (position * item + item - 1) // 64 for start, length in pairs for position in range(start, start + length)
+    }
     assert set(np.flatnonzero(blocks_of(spans(*pairs), item, count)).tolist()) == wanted
 
 
@@ -176,12 +179,12 @@ def test_no_checkpoint_is_made_of_a_damaged_plane(tmp_path: Path) -> None:
 
 
 def test_a_check_that_is_given_up_ends(tmp_path: Path) -> None:
-    folded(tmp_path / "s")
+    compacted(tmp_path / "s")
     flip(tmp_path / "s" / "value.bin", 399)
-    seals = opened(tmp_path / "s", tick=2).seals()
-    assert isinstance(seals, Seals)
-    check = Check(seals, tmp_path / "s")
+    checksums = opened(tmp_path / "s", tick=2).checksums()
+    assert isinstance(checksums, BlockChecksums)
+    check = Check(checksums, tmp_path / "s")
     check.give_up()
     seen: list[int] = []
-    seals.verify(tmp_path / "s", lambda: seen.append(1) is None and len(seen) > 2)
+    checksums.verify(tmp_path / "s", lambda: seen.append(1) is None and len(seen) > 2)
     assert len(seen) == 3

@@ -1,7 +1,7 @@
-"""The plane: for each character of a corpus one byte (or two), in a flat file that is mapped, not read.
+"""The value arrays: for each character of a corpus one byte (or two), in a flat file that is mapped, not read.
 
 A process works on a private view: pages that it changes are its own, and the file changes only when a
-part of the journal is folded into it, by writing (`PlaneWriter`), for a mapped page that the disk has no room for
+part of the journal is compacted into it, by writing (`ArrayWriter`), for a mapped page that the disk has no room for
 kills the process. So the file and the journal give every state that a checkpoint names.
 """
 
@@ -22,13 +22,21 @@ from instar.core.files.disk import disk_errors, reserve
 from instar.core.files.json_files import read_json, write_json
 from instar.core.files.plain import must_be_plain
 from instar.core.files.temporary import sync_folder
-from instar.masking.seal import Seals, drop_old
+from instar.masking.block_checksums import BlockChecksums, drop_old
 
 FORMAT = "instar-chances"
-VERSION = 2
+VERSION = 3
 _WITHOUT_CHECKSUM = 1
 """Version of the headers before they had a checksum."""
-HEADER = "plane.json"
+_FORMER_NAMES = {
+    "folded": "compacted",
+    "folded_step": "compacted_step",
+    "folding": "compacting",
+    "folding_step": "compacting_step",
+    "seals": "checksums",
+}
+"""Names of versions 1 and 2, and what they are called now."""
+HEADER = "arrays.json"
 AGE = "age"
 """Channel of the tick in which a value was written last; only of stores that keep it."""
 _DTYPES: Mapping[str, np.dtype[Any]] = {"uint8": np.dtype("u1"), "float16": np.dtype("<f2")}
@@ -39,7 +47,7 @@ ValueType = Literal["uint8", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
+class StoreSchema:
     """What a store's numbers mean; its header."""
 
     fingerprint: str
@@ -54,14 +62,14 @@ class Form:
     channels: tuple[str, ...] = ("value",)
     tick: int = 0
     """Steps of one unit of age; 0: ages are not kept."""
-    folded: Mapping[str, int] = field(default_factory=dict)
+    compacted: Mapping[str, int] = field(default_factory=dict)
     """How much of each rank's journal the file holds, in bytes from the journal's beginning."""
-    folded_step: int = -1
+    compacted_step: int = -1
     """Steps whose changes the file holds."""
-    folding: Mapping[str, int] = field(default_factory=dict)
+    compacting: Mapping[str, int] = field(default_factory=dict)
     """Up to where changes were being written when this was written; empty: none were."""
-    folding_step: int = -1
-    seals: str = ""
+    compacting_step: int = -1
+    checksums: str = ""
     """File of the CRCs of the files' blocks; empty: of a store that was made before there were any."""
 
     def all_channels(self) -> tuple[tuple[str, np.dtype[Any]], ...]:
@@ -74,15 +82,15 @@ class Form:
         return {name: self.num_characters * dtype.itemsize for name, dtype in self.all_channels()}
 
 
-class Plane:
+class ValueArrays:
     """The files of one store, mapped."""
 
-    def __init__(self, folder: Path, form: Form) -> None:
+    def __init__(self, folder: Path, schema: StoreSchema) -> None:
         """Map the files of `folder`, which were checked; nothing is read before it is asked for."""
-        self.folder, self.form = folder, form
+        self.folder, self.schema = folder, schema
         self.arrays: dict[str, NDArray[Any]] = {}
         with disk_errors(folder):
-            for name, dtype in form.all_channels():
+            for name, dtype in schema.all_channels():
                 must_be_plain(folder / f"{name}.bin")
                 array = np.memmap(folder / f"{name}.bin", dtype=dtype, mode="c")
                 # Samples are shuffled: what lies around one is of no use to the next.
@@ -94,9 +102,9 @@ class Plane:
         self.arrays[name][index_N] = codes_N
 
     @classmethod
-    def create(cls, folder: Path, form: Form) -> None:
+    def create(cls, folder: Path, schema: StoreSchema) -> None:
         """Files of zeros that the disk has room for; DiskError where it has not, and then there is no store."""
-        sizes = form.sizes()
+        sizes = schema.sizes()
         is_new = not folder.exists()
         try:
             with disk_errors(folder, needed=sum(sizes.values())):
@@ -107,7 +115,7 @@ class Plane:
                         reserve(file, size)
                         os.fsync(file.fileno())
                 sync_folder(folder)
-            seal(folder, form, Seals.of_zeros(sizes))
+            write_checksums(folder, schema, BlockChecksums.of_zeros(sizes))
         except BaseException:
             with suppress(OSError):
                 for name in sizes:
@@ -118,68 +126,69 @@ class Plane:
             raise
 
 
-def seal(folder: Path, form: Form, seals: Seals | None = None) -> Form:
+def write_checksums(folder: Path, schema: StoreSchema, checksums: BlockChecksums | None = None) -> StoreSchema:
     """Write the header with the CRCs of the files (None: as they are); returns it."""
-    seals = Seals.of_files(folder, form.sizes()) if seals is None else seals
-    sealed = replace(form, seals=seals.write(folder))
-    write_header(folder, sealed)
-    drop_old(folder, sealed.seals)
-    return sealed
+    checksums = BlockChecksums.of_files(folder, schema.sizes()) if checksums is None else checksums
+    complete = replace(schema, checksums=checksums.write(folder))
+    write_header(folder, complete)
+    drop_old(folder, complete.checksums)
+    return complete
 
 
-def write_header(folder: Path, form: Form) -> None:
+def write_header(folder: Path, schema: StoreSchema) -> None:
     """The header is the old one or this one at every moment."""
-    write_json(folder / HEADER, with_checksum({"format": FORMAT, "version": VERSION, **asdict(form)}))
+    write_json(folder / HEADER, with_checksum({"format": FORMAT, "version": VERSION, **asdict(schema)}))
 
 
-def read_header(folder: Path) -> Form:
-    """What a store says of itself; CheckpointError names a damaged one, one of a newer version, a cut plane."""
+def read_header(folder: Path) -> StoreSchema:
+    """What a store says of itself; CheckpointError names a damaged one, one of a newer version, a truncated file."""
     path = folder / HEADER
     facts = read_json(path)
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: is not the header of a store of masking chances")
+        raise CheckpointError(f"{path}: is not the header of a store of masking probabilities")
     version = facts.get("version")
-    if version not in (VERSION, _WITHOUT_CHECKSUM):
+    if version not in range(_WITHOUT_CHECKSUM, VERSION + 1):
         raise CheckpointError(f"{path}: format version {version!r}; this instar reads version {VERSION}")
     try:
         facts = facts if version == _WITHOUT_CHECKSUM else without_checksum(facts)
         del facts["format"], facts["version"]
+        facts = {_FORMER_NAMES.get(name, name): value for name, value in facts.items()}
         facts["channels"] = tuple(facts["channels"])
-        form = Form(**facts)
-        files = form.all_channels()
+        schema = StoreSchema(**facts)
+        files = schema.all_channels()
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{path}: is damaged ({error}); take the store back from a copy") from error
     for name, dtype in files:
         file = folder / f"{name}.bin"
         size = file.stat().st_size if file.is_file() else -1
-        wanted = form.num_characters * dtype.itemsize
+        wanted = schema.num_characters * dtype.itemsize
         if size != wanted:
             what = "is missing" if size < 0 else f"has {size:,} bytes"
             raise CheckpointError(
                 f"{file}: {what}; wanted {wanted:,}; take the store back from a copy, or begin in another folder "
                 "(--output, or task.masking.store)"
             )
-    return form
+    return schema
 
 
-def must_match(folder: Path, found: Form, wanted: Form) -> None:
-    """DataError if a store is of another corpus, or keeps something else; both are told."""
+def must_match(folder: Path, found: StoreSchema, wanted: StoreSchema) -> None:
+    """DataError if a store is of another corpus, or keeps something else; the error names both."""
     if found.fingerprint != wanted.fingerprint:
         raise DataError(
-            f"{folder}: holds the chances of another corpus (fingerprint {found.fingerprint[:16]}, "
+            f"{folder}: holds the probabilities of another corpus (fingerprint {found.fingerprint[:16]}, "
             f"{found.num_characters:,} characters; this corpus has {wanted.fingerprint[:16]}, "
             f"{wanted.num_characters:,} characters); name its own corpus, or choose another folder"
         )
     same = ("statistic", "scale", "dtype", "channels", "tick")
     differing = [name for name in same if getattr(found, name) != getattr(wanted, name)]
     if differing:
-        told = ", ".join(f"{name} {getattr(found, name)!r}, wanted {getattr(wanted, name)!r}" for name in differing)
-        raise DataError(f"{folder}: keeps something else than is asked for ({told}); choose another folder")
+        parts = ", ".join(f"{name} {getattr(found, name)!r}, wanted {getattr(wanted, name)!r}" for name in differing)
+        raise DataError(f"{folder}: keeps something else than is asked for ({parts}); choose another folder")
 
 
-def blank(form: Form) -> Form:
-    """The same form with nothing folded."""
-    return replace(form, folded={}, folded_step=-1, folding={}, folding_step=-1, seals="")
+def blank(schema: StoreSchema) -> StoreSchema:
+    """The same schema with nothing compacted."""
+    return replace(schema, compacted={}, compacted_step=-1, compacting={}, compacting_step=-1, checksums="")
 
 
 # ---- values and their codes ----

@@ -1,7 +1,8 @@
-"""What the blocks of a plane's files must be: a CRC each, so that a flipped bit is found.
+"""What the blocks of the value files must be: a CRC each, so that a flipped bit is found.
 
-A plane's file changes only in a fold, which renews the CRCs of the blocks that it touches; the header names the file
-of CRCs that belongs to it, and that file's name is the CRC of its content. So header and CRCs change at one moment.
+A value file changes only when the journal is compacted, which renews the CRCs of the blocks that it touches; the
+header names the file of CRCs that belongs to it, and that file's name is the CRC of its content. So header and CRCs
+change at one moment.
 """
 
 import errno
@@ -19,23 +20,24 @@ from instar.core.errors import CheckpointError
 from instar.core.files.disk import disk_errors
 from instar.core.files.durable import replace_bytes
 from instar.core.files.plain import open_plain
-from instar.masking.layout import Spans
+from instar.masking.offsets import Spans
 
 BLOCK = 1 << 20
 """Bytes of a file that share a CRC."""
-_NAME = "seals-{:08x}.bin"
+_NAMES = ("checksums-{:08x}.bin", "seals-{:08x}.bin")
+"""The name of the file of CRCs, and what it was called before."""
 Sizes = Mapping[str, int]
 """Bytes of each channel's file, in order."""
 
 
-class Seals:
+class BlockChecksums:
     """The CRC of every block of every channel."""
 
     def __init__(self, blocks: Mapping[str, NDArray[np.uint32]]) -> None:
         self.blocks = dict(blocks)
 
     @classmethod
-    def of_zeros(cls, sizes: Sizes) -> "Seals":
+    def of_zeros(cls, sizes: Sizes) -> "BlockChecksums":
         """Of files that nobody wrote to."""
         whole = zlib.crc32(bytes(BLOCK))
         found = {}
@@ -46,19 +48,20 @@ class Seals:
         return cls(found)
 
     @classmethod
-    def of_files(cls, folder: Path, sizes: Sizes) -> "Seals":
+    def of_files(cls, folder: Path, sizes: Sizes) -> "BlockChecksums":
         """Of files as they are."""
-        seals = cls({name: np.zeros(-(-size // BLOCK), dtype=np.uint32) for name, size in sizes.items()})
-        seals.renew(folder, {name: np.ones(len(crcs), dtype=np.bool_) for name, crcs in seals.blocks.items()})
-        return seals
+        checksums = cls({name: np.zeros(-(-size // BLOCK), dtype=np.uint32) for name, size in sizes.items()})
+        checksums.renew(folder, {name: np.ones(len(crcs), dtype=np.bool_) for name, crcs in checksums.blocks.items()})
+        return checksums
 
     @classmethod
-    def read(cls, folder: Path, named: str, sizes: Sizes) -> "Seals":
+    def read(cls, folder: Path, named: str, sizes: Sizes) -> "BlockChecksums":
         """Those that a header names; CheckpointError if they are damaged or gone."""
         path = folder / named
         content = path.read_bytes() if path.is_file() else b""
         counts = [-(-size // BLOCK) for size in sizes.values()]
-        if named != _NAME.format(zlib.crc32(content)) or len(content) != 4 * sum(counts):
+        crc = zlib.crc32(content)
+        if named not in [name.format(crc) for name in _NAMES] or len(content) != 4 * sum(counts):
             raise CheckpointError(
                 f"{path}: is damaged or missing; take the store back from a copy, or begin in another folder"
             )
@@ -68,7 +71,7 @@ class Seals:
     def write(self, folder: Path) -> str:
         """Write them; returns the name that the header is to know them by."""
         content = b"".join(part.astype("<u4").tobytes() for part in self.blocks.values())
-        name = _NAME.format(zlib.crc32(content))
+        name = _NAMES[0].format(zlib.crc32(content))
         with disk_errors(folder):
             replace_bytes(folder / name, content)
         return name
@@ -120,9 +123,10 @@ def _data_from(number: int, start: int, size: int) -> int:
 def drop_old(folder: Path, kept: str) -> None:
     """Delete all files of CRCs but one."""
     with disk_errors(folder):
-        for path in folder.glob(_NAME.replace("{:08x}", "*")):
-            if path.name != kept:
-                path.unlink()
+        for name in _NAMES:
+            for path in folder.glob(name.replace("{:08x}", "*")):
+                if path.name != kept:
+                    path.unlink()
 
 
 def blocks_of(spans: Spans, item_size: int, count: int) -> NDArray[np.bool_]:
@@ -138,16 +142,16 @@ def blocks_of(spans: Spans, item_size: int, count: int) -> NDArray[np.bool_]:
 class Check:
     """Verifies in a thread of its own, so that nobody waits for a genome's file to be read."""
 
-    def __init__(self, seals: Seals, folder: Path) -> None:
-        self._seals, self._folder = seals, folder
+    def __init__(self, checksums: BlockChecksums, folder: Path) -> None:
+        self._checksums, self._folder = checksums, folder
         self._error: BaseException | None = None
         self._is_given_up = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="masking plane check", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="masking arrays check", daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
         try:
-            self._seals.verify(self._folder, self._is_given_up.is_set)
+            self._checksums.verify(self._folder, self._is_given_up.is_set)
         except BaseException as error:  # noqa: BLE001 - raised where training runs
             self._error = error
 

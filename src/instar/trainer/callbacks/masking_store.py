@@ -1,6 +1,6 @@
 """Masking that learns: what the training forward pass showed, handed to the policy's memory a step late.
 
-Shape letter: M places that a step predicts.
+Shape letter: M positions that a step predicts.
 """
 
 import threading
@@ -27,8 +27,8 @@ from instar.trainer.runtime import Runtime
 from instar.trainer.state import StepResult, TrainState
 
 WATCHED = "masking"
-FOLD_BYTES = 64 << 20
-"""The journal is folded into the plane when so much of it is no longer needed for going back."""
+COMPACT_BYTES = 64 << 20
+"""The journal is compacted into the arrays when so much of it is no longer needed to resume."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,14 @@ class Measures:
         return measure(self.statistic, seen.nll_M, seen.correct_M, seen.entropy_M)
 
 
-class Chances(Callback):
+class MaskingStoreUpdates(Callback):
     """Hands over what each step measured, and keeps the memory in step with the checkpoints.
 
     Nothing of it waits for the device: values are copied while the next step computes, and a thread writes them.
     A line of figures is written every `every` steps.
     """
+
+    former_name = "Chances"
 
     def __init__(self, task: MaskedLMTask, memory: Memory, runtime: Runtime, figures: Path, every: int) -> None:
         self.task, self.memory, self.runtime, self.every = task, memory, runtime, every
@@ -61,13 +63,13 @@ class Chances(Callback):
         self._seen: list[Tensor] = []
         self._saved: Mapping[str, Any] | None = None
         self._marks: NDArray[np.int64] | None = None
-        self._fold: threading.Thread | None = None
-        self._fold_error: BaseException | None = None
+        self._compaction: threading.Thread | None = None
+        self._compaction_error: BaseException | None = None
         self._tally: NDArray[np.int64] | None = None
         self._counts = np.zeros(3, dtype=np.int64)
 
     def seen(self, watched: Mapping[str, Tensor]) -> None:
-        """Take what a piece of a step showed."""
+        """Take what a micro-batch showed."""
         if WATCHED in watched:
             self._seen.append(watched[WATCHED])
 
@@ -94,15 +96,15 @@ class Chances(Callback):
     def step_ended(self, state: TrainState, result: StepResult) -> None:
         chosen = self.task.chosen
         if chosen is None or chosen.step != state.step - 1:
-            raise InstarError(f"step {state.step}: masking was not told what the step predicts")
+            raise InstarError(f"step {state.step}: the masking callback does not know what the step predicts")
         values_M = self._of_all_shares(chosen)
         host = _on_host(values_M)
         self._open_writer().hand_over(chosen.step, lambda: self.memory.measured(chosen, host()))
         self._count(chosen)
         if self.runtime.is_main and (state.step % self.every == 0 or state.is_spent()):
             self._write_figures(state)
-        if self._fold_error is not None:
-            raise self._fold_error
+        if self._compaction_error is not None:
+            raise self._compaction_error
 
     def _of_all_shares(self, chosen: Chosen) -> Tensor:
         """(M,) what all shares measured, share after share, on the device."""
@@ -111,7 +113,7 @@ class Chances(Callback):
         size, rank = self.runtime.data_size, self.runtime.data_rank
         counts = np.bincount(chosen.document_M % size, minlength=size)
         if len(mine_M) != counts[rank]:
-            raise InstarError(f"step {chosen.step}: predicted {counts[rank]} places, and measured {len(mine_M)}")
+            raise InstarError(f"step {chosen.step}: predicted {counts[rank]} positions, and measured {len(mine_M)}")
         if size == 1:
             return mine_M
         whole_M = torch.zeros(int(counts.sum()), device=self.runtime.device)
@@ -119,34 +121,34 @@ class Chances(Callback):
         whole_M[first : first + len(mine_M)] = mine_M
         return self.runtime.sum(whole_M)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """All of this step is on the disk when this returns, on every rank; the next checkpoint names it."""
-        self._open_writer().settle()
+        self._open_writer().flush()
         self._marks = self.runtime.gather(self.memory.marks())
 
     def saved(self, state: TrainState, folder: Path) -> None:
-        is_folding = self._fold is not None and self._fold.is_alive()
-        if self.runtime.is_main and isinstance(self.memory, StoreMemory) and not is_folding:
-            self._fold_old(self.memory, state.step)
+        is_compacting = self._compaction is not None and self._compaction.is_alive()
+        if self.runtime.is_main and isinstance(self.memory, StoreMemory) and not is_compacting:
+            self._compact_old(self.memory, state.step)
 
-    def _fold_old(self, memory: StoreMemory, step: int) -> None:
+    def _compact_old(self, memory: StoreMemory, step: int) -> None:
         store = memory.store
-        states = [kept["foldable"] for kept in self.kept()]
+        states = [kept.get("compactable", kept.get("foldable", {})) for kept in self.kept()]
         if store is None or not states:
             return
         ranks = set().union(*states)
         oldest = {rank: min(state.get(rank, 0) for state in states) for rank in ranks}
-        if sum(at - store.form.folded.get(rank, 0) for rank, at in oldest.items()) < FOLD_BYTES:
+        if sum(at - store.schema.compacted.get(rank, 0) for rank, at in oldest.items()) < COMPACT_BYTES:
             return
 
-        def fold() -> None:
+        def compact() -> None:
             try:
-                store.fold(oldest, step)
+                store.compact(oldest, step)
             except BaseException as error:  # noqa: BLE001 - raised at the next step
-                self._fold_error = error
+                self._compaction_error = error
 
-        self._fold = threading.Thread(target=fold, name="masking fold")
-        self._fold.start()
+        self._compaction = threading.Thread(target=compact, name="masking compaction")
+        self._compaction.start()
 
     def fit_ended(self, state: TrainState) -> None:
         if self._writer is not None:
@@ -159,8 +161,8 @@ class Chances(Callback):
         self._close()
 
     def _close(self) -> None:
-        if self._fold is not None:
-            self._fold.join()
+        if self._compaction is not None:
+            self._compaction.join()
         self.memory.close()
 
     def state_dict(self) -> dict[str, Any]:
@@ -190,7 +192,7 @@ class Chances(Callback):
         record: dict[str, Any] = {"step": state.step, "split": "train", "realised_rate": chosen / max(1, maskable)}
         record["written_tokens"] = written
         if self._tally is not None:
-            record["tokens_by_decile"], record["hidden_by_decile"] = self._tally.tolist()
+            record["tokens_by_decile"], record["masked_by_decile"] = self._tally.tolist()
         self.lines.append(record)
         self._counts[:] = 0
         self._tally = None

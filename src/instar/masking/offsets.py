@@ -1,4 +1,4 @@
-"""Where the characters of a corpus lie in a plane: one flat space, document after document.
+"""Where the characters of a corpus lie in the value arrays: one flat space, document after document.
 
 Shape letters: N documents, T tokens.
 """
@@ -16,20 +16,20 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Layout:
+class CharacterOffsets:
     """The table document -> (first character, length) of one corpus, and what names the corpus.
 
-    It depends on the texts only: two tokenizers of the same corpus share a plane.
+    It depends on the texts only: two tokenizers of the same corpus share the value arrays.
     """
 
     first_N: Ints
-    """(N+1,) first character of each document in the plane, and the number of all."""
+    """(N+1,) first character of each document in the arrays, and the number of all."""
     fingerprint: str
     """Changes with the content of the corpus."""
 
     @classmethod
-    def of(cls, lengths_N: NDArray[np.integer], content: str) -> "Layout":
-        """The layout of documents of these many characters; `content` names what the texts are (a digest)."""
+    def of(cls, lengths_N: NDArray[np.integer], content: str) -> "CharacterOffsets":
+        """The offsets of documents of these many characters; `content` names what the texts are (a digest)."""
         first_N = np.zeros(len(lengths_N) + 1, dtype=np.int64)
         np.cumsum(lengths_N, out=first_N[1:])
         digest = hashlib.sha256(content.encode())
@@ -38,17 +38,17 @@ class Layout:
 
     @property
     def num_characters(self) -> int:
-        """Length of a plane."""
+        """Length of the value arrays."""
         return int(self.first_N[-1])
 
-    def place(self, document: int, start: int = 0) -> int:
-        """Where a character of a document lies in the plane."""
+    def at(self, document: int, start: int = 0) -> int:
+        """Index of a character of a document in the value arrays."""
         return int(self.first_N[document]) + start
 
 
 @dataclass(frozen=True)
 class Spans:
-    """The characters of some tokens in a plane; a token that stands for none (a special) has the length 0."""
+    """The characters of some tokens in the value arrays; a token that stands for none (a special) has the length 0."""
 
     start_T: Ints
     length_T: Ints
@@ -68,9 +68,9 @@ class Spans:
         """The place of every character, token after token; no loop over tokens."""
         ends_T = np.cumsum(self.length_T)
         total = int(ends_T[-1]) if len(ends_T) else 0
-        places = np.repeat(self.start_T - (ends_T - self.length_T), self.length_T)
-        places += _counting(1 << total.bit_length())[:total]
-        return places
+        positions = np.repeat(self.start_T - (ends_T - self.length_T), self.length_T)
+        positions += _counting(1 << total.bit_length())[:total]
+        return positions
 
 
 @lru_cache(maxsize=2)
@@ -84,15 +84,15 @@ def _counting(size: int) -> Ints:
 def gathered(values: NDArray[np.generic], spans: Spans) -> NDArray[np.generic]:
     """The values of all characters of the spans, token after token, copied.
 
-    Tokens that follow each other in the corpus, as in a sample, are copied as one piece.
+    Tokens that follow each other in the corpus, as in a sample, are copied as one block.
     """
     if not len(spans):
         return values[:0].copy()
-    pieces = _pieces(spans, spans.start_T + spans.length_T)
-    return values[spans.characters()] if pieces is None else np.concatenate([values[low:high] for low, high in pieces])
+    blocks = _blocks(spans, spans.start_T + spans.length_T)
+    return values[spans.characters()] if blocks is None else np.concatenate([values[low:high] for low, high in blocks])
 
 
-def _pieces(spans: Spans, ends_T: Ints) -> list[tuple[int, int]] | None:
+def _blocks(spans: Spans, ends_T: Ints) -> list[tuple[int, int]] | None:
     """(first, end) of each stretch in which tokens follow each other; None where these are too many to be worth it."""
     breaks = np.flatnonzero(spans.start_T[1:] != ends_T[:-1]) + 1
     if len(breaks) * 16 > len(spans):
@@ -157,13 +157,13 @@ class CodedMeans:
 
     @staticmethod
     def _gather(values: NDArray[Any], spans: Spans, spare_T: Ints, into: NDArray[np.int32]) -> None:
-        """Put the bytes of all characters, token after token, into `into`, what lies in one piece as one."""
+        """Put the bytes of all characters, token after token, into `into`, what lies in one block as one."""
         np.add(spans.start_T, spans.length_T, out=spare_T)
-        pieces = _pieces(spans, spare_T)
-        if pieces is None:
+        blocks = _blocks(spans, spare_T)
+        if blocks is None:
             into[:] = values[spans.characters()]
             return
         at = 0
-        for low, high in pieces:
+        for low, high in blocks:
             into[at : at + high - low] = values[low:high]
             at += high - low
