@@ -18,7 +18,7 @@ from instar.api.optimizers import (
     parameter_groups,
 )
 from instar.optim.in_backward import updates_in_backward
-from instar.optim.modes import eval_mode, judged_weights, train_mode
+from instar.optim.modes import eval_mode, evaluated_weights, train_mode
 from tests.api.optimizer_parts import (
     ON_A_CPU,
     Arguments,
@@ -159,13 +159,13 @@ def test_judging_changes_no_bit_of_the_weights_to_train_with(name: str) -> None:
     optimizer = optimizer_of(model, arguments(name, warmup_steps=2))
     trained(model, optimizer, schedule(optimizer), range(12))
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    with judged_weights(optimizer):
+    with evaluated_weights(optimizer):
         assert not torch.equal(before[0], model.embed.weight)
         judged = model.embed.weight.detach().clone()
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     eval_mode(optimizer)
     assert torch.equal(judged, model.embed.weight)
-    with judged_weights(torch.optim.SGD(model.parameters(), lr=1.0)):
+    with evaluated_weights(torch.optim.SGD(model.parameters(), lr=1.0)):
         assert torch.equal(judged, model.embed.weight)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from instar.core.errors import UsageError
-from instar.core.launcher import Place, device_index, launched, must_find_each_other
+from instar.core.launcher import ProcessRank, device_index, launched, must_find_each_other
 
 SLURM = {"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1"}
 OPEN_MPI = {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
@@ -14,29 +14,29 @@ MEETING = {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
 @pytest.mark.parametrize(
     ("environment", "place"),
     [
-        ({}, Place()),
-        ({"RANK": "0"}, Place()),
-        ({"WORLD_SIZE": "1"}, Place()),
-        ({"LOCAL_RANK": "1"}, Place(local_rank=1)),
-        (TORCHRUN, Place(1, 2, 1)),
-        (SLURM, Place(2, 4, 1, "Slurm")),
-        ({**SLURM, "WORLD_SIZE": "4"}, Place(2, 4, 1, "Slurm")),
-        ({**SLURM, "RANK": "2", "WORLD_SIZE": "4"}, Place(2, 4, 1)),
-        ({**SLURM, "RANK": "0", "WORLD_SIZE": "1"}, Place()),
-        ({**SLURM, **TORCHRUN}, Place(1, 2, 1)),
-        ({**SLURM, "RANK": "0", "WORLD_SIZE": "2"}, Place(0, 2)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0"}, Place()),
-        ({"SLURM_NTASKS": "8"}, Place()),
-        ({**SLURM, "SLURM_STEP_NUM_TASKS": "3"}, Place(2, 3, 1, "Slurm")),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"}, Place()),
-        (OPEN_MPI, Place(3, 4, 0, "Open MPI")),
-        ({**SLURM, "SLURM_PROCID": "0", **OPEN_MPI}, Place(3, 4, 0, "Open MPI")),
-        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, Place(1, 2, None, "PMI")),
-        ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"}, Place(1, 2, None, "MVAPICH")),
-        ({"PMIX_RANK": "0"}, Place()),
+        ({}, ProcessRank()),
+        ({"RANK": "0"}, ProcessRank()),
+        ({"WORLD_SIZE": "1"}, ProcessRank()),
+        ({"LOCAL_RANK": "1"}, ProcessRank(local_rank=1)),
+        (TORCHRUN, ProcessRank(1, 2, 1)),
+        (SLURM, ProcessRank(2, 4, 1, "Slurm")),
+        ({**SLURM, "WORLD_SIZE": "4"}, ProcessRank(2, 4, 1, "Slurm")),
+        ({**SLURM, "RANK": "2", "WORLD_SIZE": "4"}, ProcessRank(2, 4, 1)),
+        ({**SLURM, "RANK": "0", "WORLD_SIZE": "1"}, ProcessRank()),
+        ({**SLURM, **TORCHRUN}, ProcessRank(1, 2, 1)),
+        ({**SLURM, "RANK": "0", "WORLD_SIZE": "2"}, ProcessRank(0, 2)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0"}, ProcessRank()),
+        ({"SLURM_NTASKS": "8"}, ProcessRank()),
+        ({**SLURM, "SLURM_STEP_NUM_TASKS": "3"}, ProcessRank(2, 3, 1, "Slurm")),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"}, ProcessRank()),
+        (OPEN_MPI, ProcessRank(3, 4, 0, "Open MPI")),
+        ({**SLURM, "SLURM_PROCID": "0", **OPEN_MPI}, ProcessRank(3, 4, 0, "Open MPI")),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, ProcessRank(1, 2, None, "PMI")),
+        ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"}, ProcessRank(1, 2, None, "MVAPICH")),
+        ({"PMIX_RANK": "0"}, ProcessRank()),
     ],
 )
-def test_what_a_launcher_says_is_read(environment: dict[str, str], place: Place) -> None:
+def test_what_a_launcher_says_is_read(environment: dict[str, str], place: ProcessRank) -> None:
     assert launched(environment) == place
 
 
@@ -86,14 +86,14 @@ def test_processes_that_cannot_meet_are_given_the_command(environment: dict[str,
 
 
 def test_each_process_has_a_device_of_its_own() -> None:
-    assert device_index(Place(), 4) == 0
-    assert device_index(Place(1, 2, 1), 4) == 1
+    assert device_index(ProcessRank(), 4) == 0
+    assert device_index(ProcessRank(1, 2, 1), 4) == 1
     assert device_index(launched(SLURM), 4) == 1
-    assert device_index(Place(1, 2), 1) == 0, "one is visible: one machine, or one container, for each process"
+    assert device_index(ProcessRank(1, 2), 1) == 0, "one is visible: one machine, or one container, for each process"
     with pytest.raises(UsageError, match="LOCAL_RANK is not set: 4 GPUs are visible"):
-        device_index(Place(1, 2), 4)
+        device_index(ProcessRank(1, 2), 4)
     with pytest.raises(UsageError, match="LOCAL_RANK=1: expected 0 to 0"):
-        device_index(Place(1, 2, 1), 1, {})
-    assert device_index(Place(1, 2, 1), 1, {"SLURM_GPUS_PER_TASK": "1"}) == 0
+        device_index(ProcessRank(1, 2, 1), 1, {})
+    assert device_index(ProcessRank(1, 2, 1), 1, {"SLURM_GPUS_PER_TASK": "1"}) == 0
     with pytest.raises(UsageError, match="LOCAL_RANK=4: expected 0 to 3"):
-        device_index(Place(4, 8, 4), 4, {"SLURM_GPUS_PER_TASK": "4"})
+        device_index(ProcessRank(4, 8, 4), 4, {"SLURM_GPUS_PER_TASK": "4"})

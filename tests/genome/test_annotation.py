@@ -21,7 +21,7 @@ def read(text: str, sizes: dict[str, int] | None = None, place: str = "a") -> An
 
 
 def spans(text: str, sizes: dict[str, int] | None = None) -> list[tuple[str, str]]:
-    return [(str(one.place), one.kind) for one in read(text, sizes).features]
+    return [(str(one.interval), one.kind) for one in read(text, sizes).features]
 
 
 # ---- GFF3 ----
@@ -34,7 +34,7 @@ def gff(start: int, end: int, attributes: str = "", *, sequence: str = "chrI", k
 def test_a_gff_counts_from_one_and_includes_its_end() -> None:
     text = "##gff-version 3\n" + gff(1, 10, "ID=g1;Name=ACT1") + "I\tx\tCDS\t3\t3\t.\t-\t0\tID=c\n"
     found = read(text).features
-    assert [(str(one.place), one.place.strand, one.kind, one.name) for one in found] == [
+    assert [(str(one.interval), one.interval.strand, one.kind, one.name) for one in found] == [
         ("chrI:0-10", "+", "gene", "ACT1"),
         ("chrI:2-3", "-", "CDS", "c"),
     ]
@@ -52,7 +52,7 @@ def test_a_directive_that_begins_like_another_ends_nothing() -> None:
 def test_percent_encoded_names_and_attributes() -> None:
     text = gff(1, 10, "Name=a%3Bb%2Cc%3Dd;Note=x", sequence="seq%2C1", kind="pseudo%20gene")
     (feature,) = read(text, {"seq,1": 10}).features
-    assert (feature.place.chromosome, feature.kind, feature.name) == ("seq,1", "pseudo gene", "a;b,c=d")
+    assert (feature.interval.chromosome, feature.kind, feature.name) == ("seq,1", "pseudo gene", "a;b,c=d")
     # What the sequence's file calls so itself is not decoded.
     assert spans(gff(1, 10, sequence="a%2C1"), {"a%2C1": 10, "a,1": 5}) == [("a%2C1:0-10", "gene")]
 
@@ -67,7 +67,7 @@ def test_a_circular_landmark_lets_a_feature_go_on_at_its_start() -> None:
     landmark = gff(1, 60, "ID=chrI;Is_circular=true", kind="region")
     crossing = gff(51, 70, "ID=g")
     for text in (landmark + crossing, crossing + landmark):
-        found = sorted((one.place.start, one.place.end) for one in read(text).features if one.kind == "gene")
+        found = sorted((one.interval.start, one.interval.end) for one in read(text).features if one.kind == "gene")
         assert found == [(0, 10), (50, 60)]
     assert (
         next(row for row in summarise(empty_track(SIZES), read(text).features) if row.kind == "gene").num_features == 1
@@ -110,7 +110,7 @@ def test_rows_that_are_no_gff(line: str, told: str) -> None:
 
 def test_strands_of_a_gff() -> None:
     text = "".join(gff(1, 2).replace("+", strand) for strand in "+-.?")
-    assert [one.place.strand for one in read(text).features] == ["+", "-", ".", "."]
+    assert [one.interval.strand for one in read(text).features] == ["+", "-", ".", "."]
 
 
 # ---- GTF ----
@@ -121,7 +121,7 @@ def test_quoted_attributes_hold_semicolons() -> None:
     text += gff(3, 4, 'transcript_id "T2";', kind="exon") + gff(
         5, 6, 'gene_id "G2"; gene_name "ACT;1"; tag "a"; tag "b";'
     )
-    assert [(str(one.place), one.name) for one in read(text).features] == [
+    assert [(str(one.interval), one.name) for one in read(text).features] == [
         ("chrI:0-10", "G;1"),
         ("chrI:2-4", "T2"),
         ("chrI:4-6", "ACT;1"),
@@ -168,7 +168,10 @@ BED12 = "chrI\t10\t40\tgene\t0\t-\t10\t40\t0\t2\t5,10,\t0,20,\n"
 
 def test_the_bases_of_a_row_with_blocks_are_those_of_its_blocks() -> None:
     found = read(BED12).features
-    assert [(one.place.start, one.place.end, one.place.strand) for one in found] == [(10, 15, "-"), (30, 40, "-")]
+    assert [(one.interval.start, one.interval.end, one.interval.strand) for one in found] == [
+        (10, 15, "-"),
+        (30, 40, "-"),
+    ]
     row = summarise(empty_track(SIZES), found)[1]
     assert (row.kind, row.num_features, row.num_bases) == ("gene", 1, 15)
     # Twelve columns of something else: two tables of six side by side.
@@ -198,7 +201,7 @@ def test_rows_that_are_no_bed(line: str, told: str) -> None:
 
 def test_features_on_other_sequences_are_skipped_and_counted() -> None:
     found = read("chr9\t0\t5\tx\nchrI\t0\t5\tx\nchr9\t0\t9999\tx\nchr10\t0\t5\tx\n")
-    assert [str(one.place) for one in found.features] == ["chrI:0-5"]
+    assert [str(one.interval) for one in found.features] == ["chrI:0-5"]
     assert found.skipped == {"chr9": 2, "chr10": 1}
     (notice,) = found.notices("a.bed")
     assert notice.startswith("a.bed: 3 features are skipped; they lie on sequences that are not in this genome")
@@ -250,7 +253,7 @@ def test_sums_are_those_of_masks(rows: list[tuple[str, str, int, int]], seed: in
     masks = {kind: {name: np.zeros(size, bool) for name, size in SIZES.items()} for kind in ("a", "b", "c", "(none)")}
     for feature in features:
         for kind in (feature.kind, "(none)"):
-            masks[kind][feature.place.chromosome][feature.place.start : feature.place.end] = True
+            masks[kind][feature.interval.chromosome][feature.interval.start : feature.interval.end] = True
     masks["(none)"] = {name: ~mask for name, mask in masks["(none)"].items()}
     for kind, row in told.items():
         values = np.concatenate([track[name][mask] for name, mask in masks[kind].items()])

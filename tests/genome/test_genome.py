@@ -188,7 +188,7 @@ def test_bigwigs_that_do_not_fit(tmp_path: Path) -> None:
     track["chrI"][0], track["chrX"][0] = 1, 1
     write_bigwig(tmp_path / "x.bw", track)
     told: list[str] = []
-    assert read_bigwig(tmp_path / "x.bw", SIZES, tell=told.append)["chrI"][0] == 1
+    assert read_bigwig(tmp_path / "x.bw", SIZES, log=told.append)["chrI"][0] == 1
     assert "1 values are skipped" in told[0]
     assert told[0].endswith("chrX")
     with pytest.raises(DataError, match="none of its values lies on this genome: it names chrI, chrX"):
@@ -199,7 +199,7 @@ def test_bigwigs_that_do_not_fit(tmp_path: Path) -> None:
 
 def wiggle(text: str, tell: Callable[[str], None] = lambda _: None) -> dict[str, dict[int, float]]:
     """Value by base of what a text says, where it says something."""
-    track = read_values(numbered(text), "t.wig", SIZES, tell=tell)
+    track = read_values(numbered(text), "t.wig", SIZES, log=tell)
     return {
         name: {int(at): float(values[at]) for at in np.flatnonzero(~np.isnan(values))} for name, values in track.items()
     }

@@ -107,7 +107,7 @@ def test_verbs_that_need_no_name_tell_the_file(place: Path, capsys: pytest.Captu
     assert re.search(r"sample \d+, .*(first|second)\.fa: chr1 \d+ to", out)
     facts = store_facts(place / "run")
     assert facts is not None
-    assert [one.place for one in facts.bins] == ["chr1 (first.fa)"] * 150 + ["chr1 (second.fa)"] * 100
+    assert [one.name for one in facts.bins] == ["chr1 (first.fa)"] * 150 + ["chr1 (second.fa)"] * 100
     assert call(capsys, "report", place / "run")[0] == 0
     checkpoint = place / "run" / "checkpoint-6"
     code, _, err = call(capsys, "probe", checkpoint, "--output", tmp_path / "probed")

@@ -51,7 +51,7 @@ def test_a_report_shows_what_the_store_holds(run: Path) -> None:
     assert sum(int(row["characters"]) for row in rows_of(run, "masking_ages")) == known
     bins = rows_of(run, "masking_track")
     assert int(bins[-1]["end"]) == 300
-    first = next(row for row in bins if row["place"] == "chrA")
+    first = next(row for row in bins if row["name"] == "chrA")
     np.testing.assert_allclose(float(first["mean"]), np.nanmean(track["chrA"][: int(first["end"])]), atol=1e-4)
     assert next(float(row["mean"]) for row in rows_of(run, "masking_p_true")) == pytest.approx(
         1 - float(first["mean"]), abs=1e-6

@@ -135,7 +135,7 @@ def test_rewarming_with_its_own_peak_begins_at_the_peak_of_what_follows() -> Non
     assert factors[:21] == pytest.approx([2 - step / 20 for step in range(21)])
     assert factors[20:81] == pytest.approx([1.0] * 61)
     assert Rewarm(over="20 steps", then=WarmupStableDecay(decay=0.25)).decay_begins(TOTALS) == pytest.approx(0.8)
-    with pytest.raises(ValueError, match="told the rate first"):
+    with pytest.raises(ValueError, match="needs the rate first"):
         curve(Rewarm())
 
 

@@ -24,7 +24,7 @@ from instar.api.pieces import is_out_of_memory, num_rows
 from instar.api.signatures import takes_argument
 from instar.api.targets import count_targets
 from instar.model.memory import own_memory
-from instar.optim.modes import eval_mode, judged_weights
+from instar.optim.modes import eval_mode, evaluated_weights
 
 _log = logging.getLogger(__name__)
 
@@ -253,7 +253,7 @@ class Evaluating(TrainerParts):
             model.eval()
         if not self.is_in_train:
             eval_mode(self.optimizer)
-        judged = judged_weights(self.optimizer) if self.is_in_train else nullcontext()
+        judged = evaluated_weights(self.optimizer) if self.is_in_train else nullcontext()
         try:
             with judged, self._with_average(), self._precision_for_evaluation(model):
                 yield model

@@ -98,7 +98,7 @@ def _summary(
     from instar.tracks.transfer import summary
 
     rows = summary(
-        run, annotation, what=what, aliases=aliases, genome=genome, tell=lambda line: typer.echo(line, err=True)
+        run, annotation, what=what, aliases=aliases, genome=genome, log=lambda line: typer.echo(line, err=True)
     )
     if as_json:
         finite = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # noqa: PLR0124

@@ -43,7 +43,7 @@ _MAX_SHOWN = 60
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     key: str
     node: Node | None
     """What the user wrote there, if anything."""
@@ -59,31 +59,31 @@ def problems_of(errors: Iterable[Mapping[str, Any]], root: Node, shape: Shape) -
     """One line for each key at fault, in the order of the model; faults already reported are left out."""
     lines: dict[tuple[str, str], list[str]] = {}
     for error in errors:
-        place = _locate(error["loc"], root, shape)
-        if place.is_faulty:
+        location = _locate(error["loc"], root, shape)
+        if location.is_faulty:
             continue
         if error["type"] == "union_tag_invalid":
-            place = _tag_place(place, error["ctx"]["tag"])
-        for at, text in _said(error, place):
-            said = lines.setdefault(((at.node or at.holder).origin, at.key), [])
-            if text not in said:
-                said.append(text)
-    return [": ".join(filter(None, (*where, _joined(said)))) for where, said in lines.items()]
+            location = _tag_location(location, error["ctx"]["tag"])
+        for at, text in _complaints(error, location):
+            texts = lines.setdefault(((at.node or at.holder).origin, at.key), [])
+            if text not in texts:
+                texts.append(text)
+    return [": ".join(filter(None, (*where, _joined(texts)))) for where, texts in lines.items()]
 
 
-def _said(error: Mapping[str, Any], place: _Place) -> Iterator[tuple[_Place, str]]:
-    """What is said at which place: one complaint may be about several keys."""
+def _complaints(error: Mapping[str, Any], location: _Location) -> Iterator[tuple[_Location, str]]:
+    """Complaints with their locations: one error may be about several keys."""
     raised = error.get("ctx", {}).get("error")
     if not isinstance(raised, KeyFaults):
-        yield place, _describe(error, place)
+        yield location, _describe(error, location)
         return
     for fault in raised.faults:
         key, _, text = fault.partition(": ")
-        node = place.node
+        node = location.node
         for part in key.split("."):
             node = _child(node, part)
-        below = replace(place, key=f"{place.key}.{key}".lstrip("."), node=node)
-        yield (below if below.node is not None else replace(below, node=place.node)), text
+        below = replace(location, key=f"{location.key}.{key}".lstrip("."), node=node)
+        yield (below if below.node is not None else replace(below, node=location.node)), text
 
 
 def guess(word: object, choices: Iterable[str]) -> str:
@@ -110,15 +110,15 @@ def shown(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
-def _joined(said: Sequence[str]) -> str:
+def _joined(texts: Sequence[str]) -> str:
     """Members of a union that all refused one value become `wanted a or b; got c`."""
-    if len(said) == 1 or not all(text.startswith("wanted ") and "; got " in text for text in said):
-        return "; ".join(said)
-    wanted = [text.removeprefix("wanted ").partition("; got ")[0] for text in said]
-    return f"wanted {' or '.join(wanted)}; got {said[0].partition('; got ')[2]}"
+    if len(texts) == 1 or not all(text.startswith("wanted ") and "; got " in text for text in texts):
+        return "; ".join(texts)
+    wanted = [text.removeprefix("wanted ").partition("; got ")[0] for text in texts]
+    return f"wanted {' or '.join(wanted)}; got {texts[0].partition('; got ')[2]}"
 
 
-def _locate(loc: Sequence[str | int], root: Node, shape: Shape) -> _Place:
+def _locate(loc: Sequence[str | int], root: Node, shape: Shape) -> _Location:
     keys: list[str] = []
     node: Node | None = root
     holder, around, is_faulty = root, shape, root.faulty
@@ -133,16 +133,16 @@ def _locate(loc: Sequence[str | int], root: Node, shape: Shape) -> _Place:
         holder = node if node is not None else holder
         node = _child(node, part)
         is_faulty = is_faulty or (node is not None and node.faulty)
-    return _Place(".".join(keys), node, holder, shape, around, is_faulty)
+    return _Location(".".join(keys), node, holder, shape, around, is_faulty)
 
 
-def _tag_place(place: _Place, tag: object) -> _Place:
-    """The place of the `kind` that no member has, where a word chooses the member."""
-    word = place.shape.discriminator if isinstance(place.shape.discriminator, str) else "kind"
-    node = _child(place.node, word)
+def _tag_location(location: _Location, tag: object) -> _Location:
+    """The location of the `kind` that no member has, where a word chooses the member."""
+    word = location.shape.discriminator if isinstance(location.shape.discriminator, str) else "kind"
+    node = _child(location.node, word)
     if node is None or str(node.value) != str(tag):
-        return place
-    return replace(place, key=f"{place.key}.{word}".lstrip("."), node=node)
+        return location
+    return replace(location, key=f"{location.key}.{word}".lstrip("."), node=node)
 
 
 def _child(node: Node | None, part: str | int) -> Node | None:
@@ -155,21 +155,21 @@ def _child(node: Node | None, part: str | int) -> Node | None:
     return None
 
 
-def _describe(error: Mapping[str, Any], place: _Place) -> str:
+def _describe(error: Mapping[str, Any], location: _Location) -> str:
     kind: str = error["type"]
     context: Mapping[str, Any] = error.get("ctx", {})
-    came = place.node.plain() if place.node is not None else error["input"]
+    came = location.node.plain() if location.node is not None else error["input"]
     if kind == "extra_forbidden":
-        return _unknown_key(place)
+        return _unknown_key(location)
     if kind == "missing":
-        return f"wanted {_expected(place.shape)}; got nothing: this key is needed"
+        return f"wanted {_expected(location.shape)}; got nothing: this key is needed"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return _wrong_tag(kind, context, came, place.shape)
+        return _wrong_tag(kind, context, came, location.shape)
     if kind in ("literal_error", "enum"):
-        choices = _choices(place.shape)
+        choices = _choices(location.shape)
         return f"wanted {listed(choices)}; got {shown(came)}{guess(came, map(str, choices))}"
     if kind in _MAPPING:
-        return f"wanted {_expected(place.shape)}; got {shown(came)}"
+        return f"wanted {_expected(location.shape)}; got {shown(came)}"
     if kind in ("value_error", "assertion_error") and "error" in context:
         return str(context["error"])
     if kind in _WANTED:
@@ -196,7 +196,7 @@ def _advice(kind: str, came: object) -> str:
 
 
 def _expected(shape: Shape) -> str:
-    """What may stand at a place, from its shape alone."""
+    """What may stand at a location, from its shape alone."""
     tagged = shape.members()
     if tagged:
         kinds = [tag for tag, member in tagged.items() if tag in member.kinds()]
@@ -211,9 +211,9 @@ def _expected(shape: Shape) -> str:
     return names.get(shape.annotation, "a mapping" if get_origin(shape.annotation) is dict else "a value")
 
 
-def _unknown_key(place: _Place) -> str:
-    name = place.key.rpartition(".")[2]
-    fields = place.around.fields()
+def _unknown_key(location: _Location) -> str:
+    name = location.key.rpartition(".")[2]
+    fields = location.around.fields()
     hint = guess(name, fields)
     if not hint:
         inner = [f"{key}.{name}" for key, shape in fields.items() if _has(shape, name)]

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from instar.config.base import RESOLVED
 from instar.config.faults import problems_of
-from instar.config.shape import Shape, settle
+from instar.config.shape import Shape, make_explicit
 from instar.config.tree import COMMAND_LINE, MAX_BYTES, Node, Reader
 from instar.core.errors import ConfigError, InputMissingError
 
@@ -46,7 +46,7 @@ def load(
         root.value = {}
     for override in overrides:
         problems += _apply(root, override)
-    settle(root, shape)
+    make_explicit(root, shape)
     adapter = TypeAdapter(model)
     value: T | None = None
     try:

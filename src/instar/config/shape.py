@@ -1,6 +1,6 @@
 """What a model has at a dotted key: fields, members of unions, defaults.
 
-Pydantic's name of a place holds the tags of unions between the keys; a `Shape` knows which is
+Pydantic's name of a location holds the tags of unions between the keys; a `Shape` knows which is
 which, so that a message names the key as the user wrote it.
 """
 
@@ -45,7 +45,7 @@ class Shape:
 
     @property
     def is_union(self) -> bool:
-        """Whether pydantic names the member between the keys of a place."""
+        """Whether pydantic names the member between the keys of a location."""
         return _is_union(self.annotation)
 
     def fields(self) -> dict[str, "Shape"]:
@@ -123,7 +123,7 @@ class Shape:
         return self if self.discriminator is None else self.members().get(self.tag_of(node) or "", Shape(Any))
 
 
-def settle(node: Node, shape: Shape) -> None:
+def make_explicit(node: Node, shape: Shape) -> None:
     """Make explicit what a file may leave out, in place.
 
     A field that has another name in Python goes by its name in files; where a mapping chooses no
@@ -138,10 +138,10 @@ def settle(node: Node, shape: Shape) -> None:
             kind = getattr(below.default, "kind", None)
             if kind is not None and isinstance(child.value, dict) and not below.chooses(child):
                 child.value["kind"] = Node(kind, "default")
-            settle(child, below)
+            make_explicit(child, below)
     elif isinstance(node.value, list):
         for index, child in enumerate(node.value):
-            settle(child, shape.at(index))
+            make_explicit(child, shape.at(index))
 
 
 def _rename(nodes: dict[str, Node], shape: Shape) -> None:

@@ -29,7 +29,7 @@ _FLOAT32 = 3.4028234663852886e38
 
 @dataclass
 class Node:
-    """A value and the place it was written at; `faulty` where a fault was already reported."""
+    """A value and the location it was written at; `faulty` where a fault was already reported."""
 
     value: Any
     """A scalar, a dict of Nodes, or a list of Nodes."""
@@ -38,7 +38,7 @@ class Node:
     faulty: bool = False
 
     def plain(self) -> Any:
-        """The value without its places."""
+        """The value without its locations."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -54,10 +54,10 @@ class Reader:
     """What the text is called in messages: a file name, or "command line"."""
     problems: list[str] = field(default_factory=list)
     numbered: bool = True
-    """Whether places carry line numbers (the command line has none)."""
+    """Whether locations carry line numbers (the command line has none)."""
 
     def origin(self, line: int) -> str:
-        """How a place in this text is named."""
+        """How a location in this text is named."""
         return f"{self.name}:{line}" if self.numbered else self.name
 
     def read(self, text: str) -> Node:

@@ -1,4 +1,4 @@
-"""Which process of a run this one is, as the launcher says in the environment.
+"""Which process of a run this one is, as the launcher sets it in the environment.
 
 `torchrun`'s variables come first (RANK, WORLD_SIZE, LOCAL_RANK), then those of Open MPI, MVAPICH, PMI, jsrun and Slurm,
 so that a bare `mpirun` or `srun` starts one run and not as many single ones as there are tasks.
@@ -25,43 +25,43 @@ _ALONE = "for a single process, set RANK=0 and WORLD_SIZE=1"
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessRank:
     """This process among those of its run."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int | None = None
-    """Number on its machine; None where nothing says it."""
+    """Number on its machine; None where nothing sets it."""
     scheduler: str = ""
-    """Whose variables said it; '' for RANK and WORLD_SIZE, or a single process."""
+    """Whose variables set it; '' for RANK and WORLD_SIZE, or a single process."""
 
 
-def launched(environment: Mapping[str, str] = os.environ) -> Place:
-    """The place of this process; UsageError names every variable that is missing or does not fit."""
+def launched(environment: Mapping[str, str] = os.environ) -> ProcessRank:
+    """The rank of this process; UsageError names every variable that is missing or does not fit."""
     rank, world_size = _number(environment, "RANK"), _number(environment, "WORLD_SIZE")
     local_rank = _number(environment, "LOCAL_RANK")
     if rank is not None and world_size is not None:
-        found = Place(rank, world_size, local_rank)
-        scheduled = _scheduled(environment) if local_rank is None and world_size > 1 else Place()
+        found = ProcessRank(rank, world_size, local_rank)
+        scheduled = _scheduled(environment) if local_rank is None and world_size > 1 else ProcessRank()
         if (scheduled.rank, scheduled.world_size) == (rank, world_size):
-            found = Place(rank, world_size, scheduled.local_rank)
+            found = ProcessRank(rank, world_size, scheduled.local_rank)
     else:
         found = _completed(rank, world_size, local_rank, _scheduled(environment))
     _must_fit(found)
     return found
 
 
-def _completed(rank: int | None, world_size: int | None, local_rank: int | None, scheduled: Place) -> Place:
-    """What a scheduler says, where RANK or WORLD_SIZE is not set; the one that is must agree with it."""
+def _completed(rank: int | None, world_size: int | None, local_rank: int | None, scheduled: ProcessRank) -> ProcessRank:
+    """What a scheduler sets, where RANK or WORLD_SIZE is not set; the one that is must agree with it."""
     if scheduled.world_size > 1:
-        said = ((rank, scheduled.rank, "RANK"), (world_size, scheduled.world_size, "WORLD_SIZE"))
-        for given, theirs, name in said:
+        given_twice = ((rank, scheduled.rank, "RANK"), (world_size, scheduled.world_size, "WORLD_SIZE"))
+        for given, theirs, name in given_twice:
             if given not in (None, theirs):
                 raise UsageError(
                     f"{name}={given}, and {scheduled.scheduler} says {theirs}: set both RANK and WORLD_SIZE, or none"
                 )
         here = scheduled.local_rank if local_rank is None else local_rank
-        return Place(scheduled.rank, scheduled.world_size, here, scheduled.scheduler)
+        return ProcessRank(scheduled.rank, scheduled.world_size, here, scheduled.scheduler)
     if rank is None and (world_size or 1) > 1:
         raise UsageError(
             f"WORLD_SIZE={world_size}, and RANK is not set: expected 0 to {(world_size or 1) - 1}; start the processes "
@@ -69,16 +69,17 @@ def _completed(rank: int | None, world_size: int | None, local_rank: int | None,
         )
     if rank and world_size is None:
         raise UsageError(f"RANK={rank}, and WORLD_SIZE is not set: expected the number of processes; {_ALONE}")
-    return Place(rank or 0, 1 if world_size is None else world_size, local_rank)
+    return ProcessRank(rank or 0, 1 if world_size is None else world_size, local_rank)
 
 
-def _must_fit(place: Place) -> None:
-    if place.world_size < 1:
-        raise UsageError(f"WORLD_SIZE={place.world_size}: expected at least 1; {_ALONE}")
-    if place.rank >= place.world_size:
-        name, size = ("RANK", "WORLD_SIZE") if not place.scheduler else _names(place.scheduler)
+def _must_fit(process: ProcessRank) -> None:
+    if process.world_size < 1:
+        raise UsageError(f"WORLD_SIZE={process.world_size}: expected at least 1; {_ALONE}")
+    if process.rank >= process.world_size:
+        name, size = ("RANK", "WORLD_SIZE") if not process.scheduler else _names(process.scheduler)
         raise UsageError(
-            f"{name}={place.rank}: expected 0 to {place.world_size - 1}, since {size}={place.world_size}; {_ALONE}"
+            f"{name}={process.rank}: expected 0 to {process.world_size - 1}, since {size}={process.world_size}; "
+            f"{_ALONE}"
         )
 
 
@@ -87,8 +88,8 @@ def _names(scheduler: str) -> tuple[str, str]:
     return rank, "/".join(sizes)
 
 
-def _scheduled(environment: Mapping[str, str]) -> Place:
-    """The place that a scheduler gave to this process; one alone where none started several."""
+def _scheduled(environment: Mapping[str, str]) -> ProcessRank:
+    """The rank that a scheduler gave to this process; one alone where none started several."""
     for scheduler, (rank_name, size_names, local_name) in _SCHEDULERS.items():
         rank = _number(environment, rank_name)
         sizes = [size for size in (_number(environment, name) for name in size_names) if size is not None]
@@ -100,27 +101,29 @@ def _scheduled(environment: Mapping[str, str]) -> Place:
                 f"{rank_name}={rank}: one of several processes, and {expected} is not set; start with `torchrun`, or "
                 f"set RANK and WORLD_SIZE; {_ALONE}"
             )
-        return Place(rank, sizes[0], _number(environment, local_name), scheduler)
-    return Place()
+        return ProcessRank(rank, sizes[0], _number(environment, local_name), scheduler)
+    return ProcessRank()
 
 
-def must_find_each_other(place: Place, environment: Mapping[str, str] = os.environ) -> None:
-    """UsageError where nothing says at which address the processes meet."""
+def must_find_each_other(process: ProcessRank, environment: Mapping[str, str] = os.environ) -> None:
+    """UsageError where no address is set at which the processes meet."""
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]
     port = environment.get("MASTER_PORT", "")
     if not missing and re.fullmatch("[0-9]{1,5}", port, re.ASCII) and 0 < int(port) < 65536:
         return
     what = f"{' and '.join(missing)} not set" if missing else f"MASTER_PORT={port!r}: expected 1 to 65535"
-    started = f"{place.scheduler or 'the launcher'} started {place.world_size} processes (this is number {place.rank})"
-    raise UsageError(f"{what}: {started}, which must meet at one address; {_command(place.scheduler)}; {_ALONE}")
+    started = (
+        f"{process.scheduler or 'the launcher'} started {process.world_size} processes (this is number {process.rank})"
+    )
+    raise UsageError(f"{what}: {started}, which must meet at one address; {_command(process.scheduler)}; {_ALONE}")
 
 
-def hand_on(place: Place) -> None:
-    """Say in `torchrun`'s words what a scheduler said in its own: other libraries of this process read only those."""
-    if place.scheduler:
-        os.environ |= {"RANK": str(place.rank), "WORLD_SIZE": str(place.world_size)}
-        if place.local_rank is not None:
-            os.environ["LOCAL_RANK"] = str(place.local_rank)
+def export_rank(process: ProcessRank) -> None:
+    """Set `torchrun`'s variables from a scheduler's: other libraries of this process read only those."""
+    if process.scheduler:
+        os.environ |= {"RANK": str(process.rank), "WORLD_SIZE": str(process.world_size)}
+        if process.local_rank is not None:
+            os.environ["LOCAL_RANK"] = str(process.local_rank)
 
 
 def _command(scheduler: str) -> str:
@@ -137,22 +140,22 @@ def _command(scheduler: str) -> str:
     return "start with `torchrun --nproc-per-node N -m instar.cli train RUN.yaml`, or set both for every process"
 
 
-def device_index(place: Place, count: int, environment: Mapping[str, str] = os.environ) -> int:
+def device_index(process: ProcessRank, count: int, environment: Mapping[str, str] = os.environ) -> int:
     """Which of the `count` devices that this process sees is its own; UsageError where several would share one."""
-    if place.local_rank is None:
-        if place.world_size == 1 or count <= 1:
+    if process.local_rank is None:
+        if process.world_size == 1 or count <= 1:
             return 0
         raise UsageError(
-            f"LOCAL_RANK is not set: {count} GPUs are visible, and each of the {place.world_size} processes needs to "
+            f"LOCAL_RANK is not set: {count} GPUs are visible, and each of the {process.world_size} processes needs to "
             "know which is its own; start with `torchrun`, set LOCAL_RANK, or make one GPU visible to each "
             "(CUDA_VISIBLE_DEVICES)"
         )
-    if place.local_rank < max(1, count):
-        return place.local_rank
+    if process.local_rank < max(1, count):
+        return process.local_rank
     if count == 1 and any(environment.get(name) for name in _BOUND):
         return 0
     raise UsageError(
-        f"LOCAL_RANK={place.local_rank}: expected 0 to {count - 1}, for {count} GPUs are visible; start as many "
+        f"LOCAL_RANK={process.local_rank}: expected 0 to {count - 1}, for {count} GPUs are visible; start as many "
         "processes on a machine as it has GPUs (Slurm: `--gpus-per-task=1` gives each task its own)"
     )
 

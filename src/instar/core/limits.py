@@ -1,6 +1,7 @@
 """What the system did not give: open files, memory, threads, the right to a path; found behind any error.
 
-Libraries and our own code wrap what the system said, each in its own words. The cause is looked for here, in one place.
+Libraries and our own code wrap what the system reports, each in its own words. The cause is looked for
+here, in one place.
 """
 
 import errno
@@ -44,7 +45,7 @@ _DOING = {
 
 
 def named(error: BaseException) -> InstarError | None:
-    """The error that says what the system refused, if that is what is behind `error`; None if it is not."""
+    """The error that names what the system refused, if that is what is behind `error`; None if it is not."""
     for cause in _causes(error):
         found = _limit(cause, error) or _disk(cause, error) or _right(cause, error) or _gone(cause, error)
         if found is not None:
@@ -77,21 +78,21 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _limit(cause: BaseException, error: BaseException) -> ResourceError | None:
     code, text = system_code(cause), str(cause).lower()
-    is_foreign = not isinstance(cause, InstarError)
-    if code in _FILES or (is_foreign and _TOO_MANY_FILES in text):
+    is_external = not isinstance(cause, InstarError)
+    if code in _FILES or (is_external and _TOO_MANY_FILES in text):
         return ResourceError(_files_message(code or errno.EMFILE, cause))
-    if is_foreign and _NO_THREAD in text:
+    if is_external and _NO_THREAD in text:
         return ResourceError(
             f"no thread could be started while {_doing(error)[0]}: the limit of processes{_soft('NPROC')} or of "
             f"memory{_soft('AS')} is reached; raise it (`ulimit -u`, `ulimit -v`), or set OMP_NUM_THREADS=1"
         )
-    if isinstance(cause, MemoryError) or code == errno.ENOMEM or (is_foreign and _is_memory(cause, text)):
+    if isinstance(cause, MemoryError) or code == errno.ENOMEM or (is_external and _is_memory(cause, text)):
         return ResourceError(_memory_message(cause, error))
     return None
 
 
 def _is_memory(cause: BaseException, text: str) -> bool:
-    if isinstance(cause, SystemError):  # C code whose allocation failed, and that did not say so
+    if isinstance(cause, SystemError):  # C code whose allocation failed, and that did not report it
         return "without exception set" in text and bool(_soft("AS"))
     return isinstance(cause, RuntimeError | ImportError) and any(sign in text for sign in _NO_MEMORY)
 
@@ -99,15 +100,15 @@ def _is_memory(cause: BaseException, text: str) -> bool:
 def _memory_message(cause: BaseException, error: BaseException) -> str:
     (doing, smaller), limit = _doing(error), _soft("AS")
     detail = " ".join(str(cause).split())[:200]
-    told = f"out of memory while {doing}{limit}{detail and ': '}{detail}"
+    message = f"out of memory while {doing}{limit}{detail and ': '}{detail}"
     advice = f"make smaller: {smaller}; or " if smaller else ""
     more = "raise the limit of this process (`ulimit -v`)" if limit else "free memory, or use a larger machine"
-    return f"{told}; {advice}{more}"
+    return f"{message}; {advice}{more}"
 
 
 def _files_message(code: int, cause: BaseException) -> str:
-    place = getattr(cause, "filename", None)
-    opened = f"{place}: could not be opened: " if place is not None else ""
+    path = getattr(cause, "filename", None)
+    opened = f"{path}: could not be opened: " if path is not None else ""
     if code == errno.ENFILE:
         return f"{opened}the whole system has too many open files; close programs, or raise fs.file-max"
     return (
@@ -151,8 +152,8 @@ def _disk(cause: BaseException, error: BaseException) -> DiskError | None:
     code = system_code(cause)
     if code not in DISK_CODES or isinstance(error, InstarError):
         return None
-    place = Path(getattr(cause, "filename", None) or Path.cwd())
-    return DiskError(disk_message(place, os.strerror(code or 0), None))
+    path = Path(getattr(cause, "filename", None) or Path.cwd())
+    return DiskError(disk_message(path, os.strerror(code or 0), None))
 
 
 # ---- paths ----
@@ -173,12 +174,12 @@ def _right(cause: BaseException, error: BaseException) -> InstarError | None:
     code, name = system_code(cause), getattr(cause, "filename", None)
     if code not in _RIGHTS | {errno.EROFS} or not isinstance(name, str | bytes | os.PathLike):
         return None
-    place, is_reading, what = _refusal(Path(os.fsdecode(name)), code)
+    path, is_reading, what = _refusal(Path(os.fsdecode(name)), code)
     kind = InputMissingError if is_reading else OutputError
     if isinstance(error, InstarError) and error is not cause:
         kind = type(error) if isinstance(error, InputMissingError | OutputError) else kind
     advice = "ask its owner for the right, or use a copy" if is_reading else "choose a folder of your own"
-    return kind(f"{name if isinstance(name, str) else place}: {what}{_owner(place)}; {advice}")
+    return kind(f"{name if isinstance(name, str) else path}: {what}{_owner(path)}; {advice}")
 
 
 def _refusal(path: Path, code: int | None) -> tuple[Path, bool, str]:

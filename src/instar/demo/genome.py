@@ -236,7 +236,7 @@ def _write_page(plan: Plan, folder: DemoFolder, beside: Beside, features: list[F
     if not isinstance(source, Genome):
         raise TypeError("the demo's recipes read a genome")
     (name, size), *_ = sizes_of(source).items()
-    place = Interval(name, 0, min(size, plan.sizes.bases))
+    interval = Interval(name, 0, min(size, plan.sizes.bases))
     shown: list[tuple[str, Track, float | None]] = [
         ("masking probability: adaptive (stored value)", stored.track("one_minus_p"), 1.0),
         ("p_true: adaptive", beside.adaptive.p_true, 1.0),
@@ -246,11 +246,11 @@ def _write_page(plan: Plan, folder: DemoFolder, beside: Beside, features: list[F
     ]
     page = browser_page(
         title="Adaptive beside uniform masking",
-        place=place,
+        interval=interval,
         size=size,
-        sequence=source.bases(place),
-        tracks=[BrowserTrack(told, tuple(runs(track[name][: place.end])), most) for told, track, most in shown],
-        features=[one for one in features if one.place.chromosome == name and one.place.start < place.end],
+        sequence=source.bases(interval),
+        tracks=[BrowserTrack(told, tuple(runs(track[name][: interval.end])), most) for told, track, most in shown],
+        features=[one for one in features if one.interval.chromosome == name and one.interval.start < interval.end],
     )
     path = folder / PAGE
     with disk_errors(path):

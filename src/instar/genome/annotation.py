@@ -1,4 +1,4 @@
-"""Features of a genome from GFF3, GTF or BED, in 0-based half-open coordinates, and what a track says of each class."""
+"""Features of a genome from GFF3, GTF or BED, in 0-based half-open coordinates, and statistics of a track by class."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ NO_CLASS = "(none)"
 class Feature:
     """A named stretch."""
 
-    place: Interval
+    interval: Interval
     kind: str
     """Its class: the type of a GFF, the name of a BED."""
     name: str = ""
@@ -41,19 +41,19 @@ class Annotation:
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Features on sequences that the genome lacks, by the sequence's name."""
 
-    def notices(self, place: object) -> tuple[str, ...]:
-        """What is to be said about what was skipped."""
+    def notices(self, source: object) -> tuple[str, ...]:
+        """What is to be reported of what was skipped."""
         if not self.skipped:
             return ()
         return (
-            f"{place}: {sum(self.skipped.values()):,} features are skipped; they lie on sequences that are not in this "
-            f"genome, or not trained on: {few(self.skipped)}",
+            f"{source}: {sum(self.skipped.values()):,} features are skipped; they lie on sequences that are not in "
+            f"this genome, or not trained on: {few(self.skipped)}",
         )
 
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """What a track says of the bases of a class; a base in several features of it counts once."""
+    """Statistics of a track over the bases of a class; a base in several features of it counts once."""
 
     kind: str
     num_features: int
@@ -64,17 +64,17 @@ class ClassSummary:
 
 
 def read_features(
-    lines: Iterable[tuple[int, str]], place: str, sizes: Mapping[str, int], *, form: Format | None = None,
+    lines: Iterable[tuple[int, str]], source: str, sizes: Mapping[str, int], *, file_format: Format | None = None,
     aliases: Aliases | None = None,
 ) -> Annotation:  # fmt: skip
     """The features of an annotation; what lies on other sequences is skipped and counted.
 
-    `form` None: the first row says whether this is a GFF or a BED. One DataError lists the rows that are none, and what
-    lies beyond a sequence's end; a file of which nothing lies on this genome is a DataError too.
+    `file_format` None: the first row decides between GFF and BED. One DataError lists the rows that are neither, and
+    what lies beyond a sequence's end; a file of which nothing lies on this genome is a DataError too.
     """
-    reading = _Reading(place, sizes, aliases or Aliases(sizes), form)
+    reading = _Reading(source, sizes, aliases or Aliases(sizes), file_format)
     for number, line in lines:
-        if (line.startswith(">") and reading.form == "gff") or line.split()[:1] == ["##FASTA"]:
+        if (line.startswith(">") and reading.file_format == "gff") or line.split()[:1] == ["##FASTA"]:
             break
         if line.startswith("##"):
             reading.directive(number, line.split())
@@ -86,9 +86,9 @@ def read_features(
 class _Reading:
     """Makes features of rows, and gathers what is wrong with them."""
 
-    def __init__(self, place: str, sizes: Mapping[str, int], aliases: Aliases, form: Format | None) -> None:
-        self.form = form
-        self._place, self._sizes, self._aliases = place, sizes, aliases
+    def __init__(self, source: str, sizes: Mapping[str, int], aliases: Aliases, file_format: Format | None) -> None:
+        self.file_format = file_format
+        self._source, self._sizes, self._aliases = source, sizes, aliases
         self._features: list[Feature] = []
         self._skipped: dict[str, int] = {}
         self._faults: list[str] = []
@@ -99,7 +99,7 @@ class _Reading:
 
     def directive(self, number: int, words: list[str]) -> None:
         if words[0] == "##gff-version":
-            self.form = self.form or "gff"
+            self.file_format = self.file_format or "gff"
         if words[0] != "##sequence-region" or len(words) != 4 or not words[3].isdecimal():
             return
         known = self._resolve(words[1], may_be_escaped=True)
@@ -107,14 +107,14 @@ class _Reading:
             self._fault(number, f"says that {words[1]} has bases up to {words[3]}; {self._has(known)}")
 
     def row(self, number: int, line: str) -> None:
-        if self.form is None:
-            self.form = "gff" if is_gff(line) or (not is_bed(line) and line.count("\t") > 6) else "bed"
+        if self.file_format is None:
+            self.file_format = "gff" if is_gff(line) or (not is_bed(line) and line.count("\t") > 6) else "bed"
         try:
-            row = gff_row(line) if self.form == "gff" else bed_row(line)
+            row = gff_row(line) if self.file_format == "gff" else bed_row(line)
         except ValueError as error:
-            self._fault(number, f"is no line of a {self.form.upper()} file: {error}")
+            self._fault(number, f"is no line of a {self.file_format.upper()} file: {error}")
             return
-        known = self._resolve(row.sequence, may_be_escaped=self.form == "gff")
+        known = self._resolve(row.sequence, may_be_escaped=self.file_format == "gff")
         if known is None:
             self._skipped[row.sequence] = self._skipped.get(row.sequence, 0) + 1
             return
@@ -137,7 +137,7 @@ class _Reading:
             raise DataError("\n".join([*self._faults, *([f"and {more:,} more"] if more else [])]))
         if self._skipped and not self._features:
             raise DataError(
-                f"{self._place}: none of its features lies on this genome: it names {few(self._skipped)}, and the "
+                f"{self._source}: none of its features lies on this genome: it names {few(self._skipped)}, and the "
                 f"sequences are {few(self._sizes)}; a table can give other names (--aliases)"
             )
         return Annotation(self._features, self._skipped)
@@ -157,34 +157,34 @@ class _Reading:
     def _fault(self, number: int, text: str) -> None:
         self._num_faults += 1
         if len(self._faults) < MAX_FAULTS:
-            self._faults.append(f"{self._place}:{number}: {text}")
+            self._faults.append(f"{self._source}:{number}: {text}")
 
 
 def summarise(track: Track, features: Iterable[Feature]) -> list[ClassSummary]:
     """A row for each class, and one for what lies in none, by the number of bases."""
     kinds: dict[str, int] = {}
-    places: dict[str, list[tuple[int, int, int]]] = {name: [] for name in track}
+    intervals: dict[str, list[tuple[int, int, int]]] = {name: [] for name in track}
     counted: set[tuple[str, str]] = set()
     num_features: list[int] = []
     for feature in features:
         number = kinds.setdefault(feature.kind, len(kinds))
         if number == len(num_features):
             num_features.append(0)
-        places[feature.place.chromosome].append((number, feature.place.start, feature.place.end))
+        intervals[feature.interval.chromosome].append((number, feature.interval.start, feature.interval.end))
         if not feature.identity or (feature.kind, feature.identity) not in counted:
             num_features[number] += 1
             counted.add((feature.kind, feature.identity))
     sums = np.zeros((3, len(kinds) + 1))
     for name, values_B in track.items():
-        sums += _sums(values_B, places[name], len(kinds))
+        sums += _sums(values_B, intervals[name], len(kinds))
     named = [*kinds, NO_CLASS]
     rows = (_row(kind, count, *column) for kind, count, column in zip(named, [*num_features, 0], sums.T, strict=True))
     return sorted(rows, key=lambda row: (-row.num_bases, row.kind))
 
 
-def _sums(values_B: Values, places: list[tuple[int, int, int]], num_kinds: int) -> NDArray[np.float64]:
+def _sums(values_B: Values, intervals: list[tuple[int, int, int]], num_kinds: int) -> NDArray[np.float64]:
     """(3, K + 1): bases, known bases and their sum for each class, and last for what lies in none."""
-    kind_F, start_F, end_F = np.array(places, dtype=np.int64).reshape(-1, 3).T
+    kind_F, start_F, end_F = np.array(intervals, dtype=np.int64).reshape(-1, 3).T
     size = np.array([len(values_B)])
     # Two classes more: all features, and the whole sequence.
     classes = np.concatenate([kind_F, np.full_like(kind_F, num_kinds), [num_kinds + 1]])

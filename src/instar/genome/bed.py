@@ -27,7 +27,7 @@ def columns_of(line: str) -> list[str]:
 
 
 def bed_row(line: str) -> Row:
-    """What a line says; start = end is a place between two bases. ValueError says what is wrong.
+    """What a line says; start = end is a position between two bases. ValueError says what is wrong.
 
     The parts of a row with blocks (12 columns) are its blocks.
     """

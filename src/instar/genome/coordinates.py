@@ -1,4 +1,4 @@
-"""Places in a genome: 0-based and half-open everywhere, as in BED; [0, 10) are the first ten bases.
+"""Positions in a genome: 0-based and half-open everywhere, as in BED; [0, 10) are the first ten bases.
 
 What counts from 1 (GFF) is turned into that as it is read.
 """
@@ -123,12 +123,12 @@ class Aliases:
         return next((other for other in tried if other in self._known), None)
 
 
-def read_aliases(lines: Iterable[tuple[int, str]], place: str) -> Iterator[tuple[str, ...]]:
+def read_aliases(lines: Iterable[tuple[int, str]], source: str) -> Iterator[tuple[str, ...]]:
     """Rows of a chromAlias table: names of one chromosome, separated by tabs; DataError for a row of one name."""
     for number, line in lines:
         if not line.strip() or line.startswith("#"):
             continue
         row = tuple(word for word in line.split("\t") if word)
         if len(row) < 2:
-            raise DataError(f"{place}:{number}: wanted names separated by tabs; got {line[:60]!r}")
+            raise DataError(f"{source}:{number}: wanted names separated by tabs; got {line[:60]!r}")
         yield row

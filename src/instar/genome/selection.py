@@ -82,7 +82,7 @@ def _merged(spans: Iterable[Span]) -> Iterator[Span]:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is read of a genome: names, and places within them; less what is left out."""
+    """What is read of a genome: names, and intervals within them; less what is left out."""
 
     chromosomes: Set[str] | None = None
     """None: all."""
@@ -104,12 +104,12 @@ class Selection:
         return spans | self.left_out | (self.chromosomes or set())
 
     def has_intervals_of(self, name: str) -> bool:
-        """Whether places of a sequence are named."""
+        """Whether intervals of a sequence are named."""
         both = (self.intervals, self.intervals_left_out)
         return any(intervals is not None and name in intervals.spans for intervals in both)
 
     def of(self, name: str) -> tuple[Span, ...]:
-        """The chosen places of a sequence, ascending and apart."""
+        """The chosen intervals of a sequence, ascending and apart."""
         if name in self.left_out or (self.chromosomes is not None and name not in self.chromosomes):
             return ()
         spans = WHOLE if self.intervals is None else self.intervals.spans.get(name, ())
@@ -123,10 +123,10 @@ class Selection:
             if self._is_needed(name):
                 yield f"there is no sequence {name[:200]!r}{_near(name, aliases, sizes)}"
         for intervals in (self.intervals, self.intervals_left_out):
-            for name, (end, place) in {} if intervals is None else intervals.ends.items():
+            for name, (end, source) in {} if intervals is None else intervals.ends.items():
                 if end > sizes.get(name, end):
                     yield (
-                        f"{place}: an interval ends at {end:,}, beyond the end of {name}, which has {sizes[name]:,} "
+                        f"{source}: an interval ends at {end:,}, beyond the end of {name}, which has {sizes[name]:,} "
                         "bases; is it of another assembly?"
                     )
 
@@ -154,7 +154,7 @@ def _without(spans: Iterable[Span], out: tuple[Span, ...]) -> Iterator[Span]:
 
 
 def intersection(one: Iterable[Span], other: Iterable[Span]) -> Iterator[Span]:
-    """What lies in both of two lists of places, each ascending and apart."""
+    """What lies in both of two lists of intervals, each ascending and apart."""
     these, those = iter(one), iter(other)
     this, that = next(these, None), next(those, None)
     while this is not None and that is not None:
@@ -168,7 +168,7 @@ def intersection(one: Iterable[Span], other: Iterable[Span]) -> Iterator[Span]:
 
 
 def shared(one: Selection, other: Selection, names: Iterable[str]) -> Iterator[tuple[str, Span]]:
-    """The places of these sequences that both choose."""
+    """The intervals of these sequences that both choose."""
     for name in names:
         for span in intersection(one.of(name), other.of(name)):
             yield name, span

@@ -8,19 +8,19 @@ LONGEST = 1 << 23
 _GAP = b"Nn"
 
 
-def within(parts: Iterable[tuple[int, bytes]], places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
-    """Of (start, bases) in order those in `places`, which are half-open, ascending, and do not touch."""
-    ahead = iter(places)
-    place = next(ahead, None)
+def within(parts: Iterable[tuple[int, bytes]], intervals: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+    """Of (start, bases) in order those in `intervals`, which are half-open, ascending, and do not touch."""
+    ahead = iter(intervals)
+    interval = next(ahead, None)
     for start, bases in parts:
         end = start + len(bases)
-        while place is not None and place[0] < end:
-            first, last = max(place[0], start), min(place[1], end)
+        while interval is not None and interval[0] < end:
+            first, last = max(interval[0], start), min(interval[1], end)
             if first < last:
                 yield first, bases[first - start : last - start]
-            if place[1] > end:
+            if interval[1] > end:
                 break
-            place = next(ahead, None)
+            interval = next(ahead, None)
 
 
 def stretches(

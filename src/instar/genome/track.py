@@ -55,23 +55,23 @@ def bedgraph_lines(track: Track) -> Iterator[str]:
 
 
 def read_values(
-    lines: Iterable[tuple[int, str]], place: str, sizes: Mapping[str, int], *, bounds: Bounds | None = None,
-    aliases: Aliases | None = None, tell: Callable[[str], None] = lambda _: None,
+    lines: Iterable[tuple[int, str]], source: str, sizes: Mapping[str, int], *, bounds: Bounds | None = None,
+    aliases: Aliases | None = None, log: Callable[[str], None] = lambda _: None,
 ) -> Track:  # fmt: skip
     """A bedGraph or a wiggle as a track; one DataError lists what overlaps, lies outside, or is no number.
 
-    `bounds` None: values may be anything finite. What lies on sequences that `sizes` lacks is skipped and told; a file
-    of which nothing is left is a DataError.
+    `bounds` None: values may be anything finite. What lies on sequences that `sizes` lacks is skipped and logged; a
+    file of which nothing is left is a DataError.
     """
     track = empty_track(sizes)
-    reading = _Reading(place, sizes, aliases or Aliases(sizes), bounds)
+    reading = _Reading(source, sizes, aliases or Aliases(sizes), bounds)
     for number, line in lines:
         row = reading.row(number, line)
         if row is not None:
             interval, value = row
             track[interval.chromosome][interval.start : interval.end] = value
     reading.check()
-    reading.skipped.check(place, sizes, tell, any_kept=reading.num_rows > 0)
+    reading.skipped.check(source, sizes, log, any_kept=reading.num_rows > 0)
     return track
 
 
@@ -85,17 +85,17 @@ class Skipped:
         """`count` values on the sequence `name`."""
         self._counts[name] = self._counts.get(name, 0) + count
 
-    def check(self, place: object, sizes: Mapping[str, Any], tell: Callable[[str], None], *, any_kept: bool) -> None:
+    def check(self, source: object, sizes: Mapping[str, Any], log: Callable[[str], None], *, any_kept: bool) -> None:
         """Tell what was skipped; DataError where nothing else was there."""
         if not self._counts:
             return
         if not any_kept:
             raise DataError(
-                f"{place}: none of its values lies on this genome: it names {few(self._counts)}, and the sequences are "
-                f"{few(sizes)}"
+                f"{source}: none of its values lies on this genome: it names {few(self._counts)}, and the sequences "
+                f"are {few(sizes)}"
             )
-        tell(
-            f"{place}: {sum(self._counts.values()):,} values are skipped; they lie on sequences that are not in this "
+        log(
+            f"{source}: {sum(self._counts.values()):,} values are skipped; they lie on sequences that are not in this "
             f"genome, or not trained on: {few(self._counts)}"
         )
 
@@ -103,9 +103,9 @@ class Skipped:
 class _Reading:
     """Checks the rows of a track and gathers its faults."""
 
-    def __init__(self, place: str, sizes: Mapping[str, int], aliases: Aliases, bounds: Bounds | None) -> None:
+    def __init__(self, source: str, sizes: Mapping[str, int], aliases: Aliases, bounds: Bounds | None) -> None:
         self.skipped, self.num_rows = Skipped(), 0
-        self._place, self._sizes, self._aliases, self._bounds = place, sizes, aliases, bounds
+        self._source, self._sizes, self._aliases, self._bounds = source, sizes, aliases, bounds
         self._lines = ValueLines()
         self._faults: list[str] = []
         self._num_faults = 0
@@ -152,7 +152,7 @@ class _Reading:
     def _fault(self, number: int, text: str) -> None:
         self._num_faults += 1
         if len(self._faults) < MAX_FAULTS:
-            self._faults.append(f"{self._place}:{number}: {text}")
+            self._faults.append(f"{self._source}:{number}: {text}")
 
     def check(self) -> None:
         if self._num_faults:
@@ -177,9 +177,9 @@ def write_bigwig(path: Path, track: Track) -> None:
 
 def read_bigwig(
     path: Path, sizes: Mapping[str, int] | None = None, aliases: Aliases | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Track:  # fmt: skip
-    """A bigWig as a track; sequences that `sizes` lacks are skipped and told.
+    """A bigWig as a track; sequences that `sizes` lacks are skipped and logged.
 
     DataError for a damaged file, a sequence of another length, or a file of which nothing is left.
     """
@@ -205,7 +205,7 @@ def read_bigwig(
                 track[known][start:end] = value
     if problems:
         raise DataError("\n".join(problems[:MAX_FAULTS]))
-    skipped.check(path, track, tell, any_kept=bool(taken))
+    skipped.check(path, track, log, any_kept=bool(taken))
     return track
 
 

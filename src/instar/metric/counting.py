@@ -39,8 +39,8 @@ class Vocabulary:
 
     def numbers(self, ids_T: Ints) -> Ints:
         """The number of each id."""
-        place_T = np.searchsorted(self.ids, ids_T).clip(max=self.size - 1)
-        number_T: Ints = np.where(self.ids[place_T] == ids_T, place_T, self.size)
+        index_T = np.searchsorted(self.ids, ids_T).clip(max=self.size - 1)
+        number_T: Ints = np.where(self.ids[index_T] == ids_T, index_T, self.size)
         return number_T
 
     def windows(self, ids_T: Ints, lengths_D: Ints, offsets: Sequence[int]) -> Ints:
@@ -50,12 +50,12 @@ class Vocabulary:
         """
         reach = max((abs(offset) for offset in offsets), default=0)
         document_T = np.repeat(np.arange(len(lengths_D)), lengths_D)
-        place_T = np.arange(len(ids_T)) + reach * (document_T + 1)
+        index_T = np.arange(len(ids_T)) + reach * (document_T + 1)
         padded = np.full(len(ids_T) + reach * (len(lengths_D) + 1), self.size + 1, dtype=np.int64)
-        padded[place_T] = self.numbers(ids_T)
-        code_T: Ints = padded[place_T]
+        padded[index_T] = self.numbers(ids_T)
+        code_T: Ints = padded[index_T]
         for power, offset in enumerate(offsets, start=1):
-            code_T = code_T + padded[place_T + offset] * self.base**power
+            code_T = code_T + padded[index_T + offset] * self.base**power
         return code_T
 
 
@@ -67,8 +67,8 @@ class _Table:
         if size <= _DENSE:
             self.counts = np.bincount(codes, times, minlength=size)
         else:
-            self.keys, place = np.unique(codes, return_inverse=True)
-            self.counts = np.bincount(place, times)
+            self.keys, index = np.unique(codes, return_inverse=True)
+            self.counts = np.bincount(index, times)
 
     def entries(self) -> tuple[Ints, Floats]:
         """(number, how often) of those that occur."""
@@ -78,8 +78,8 @@ class _Table:
     def __getitem__(self, codes: Ints) -> Floats:
         if self.keys is None:
             return self.counts[codes].astype(np.float64)
-        place = np.searchsorted(self.keys, codes).clip(max=len(self.keys) - 1)
-        return np.where(self.keys[place] == codes, self.counts[place], 0.0)
+        index = np.searchsorted(self.keys, codes).clip(max=len(self.keys) - 1)
+        return np.where(self.keys[index] == codes, self.counts[index], 0.0)
 
 
 class NeighborCounts:
@@ -169,18 +169,18 @@ class NaiveBayes:
     def __init__(self, features_F: Ints, classes_F: Ints, documents_C: Ints) -> None:
         """Each occurrence of a feature with the class of its document; `documents_C` counts documents."""
         num_classes = len(documents_C)
-        self._known, place_F = np.unique(features_F, return_inverse=True)
-        counts = np.bincount(place_F * num_classes + classes_F, minlength=len(self._known) * num_classes)
+        self._known, index_F = np.unique(features_F, return_inverse=True)
+        counts = np.bincount(index_F * num_classes + classes_F, minlength=len(self._known) * num_classes)
         added = counts.reshape(-1, num_classes) + 1.0
         self._log_p = np.log(added / added.sum(axis=0))
         self._log_prior_C = np.log((documents_C + 1.0) / (documents_C.sum() + num_classes))
 
     def logits(self, features_F: Ints, documents_F: Ints, num_documents: int) -> Floats:
-        """(D, C) logarithms of p(class) p(features | class); features that training lacks say nothing."""
+        """(D, C) logarithms of p(class) p(features | class); features that training lacks count for nothing."""
         logits_DC = np.tile(self._log_prior_C, (num_documents, 1))
         if not len(self._known):
             return logits_DC
-        place_F = np.searchsorted(self._known, features_F).clip(max=len(self._known) - 1)
-        is_known_F = self._known[place_F] == features_F
-        np.add.at(logits_DC, documents_F[is_known_F], self._log_p[place_F[is_known_F]])
+        index_F = np.searchsorted(self._known, features_F).clip(max=len(self._known) - 1)
+        is_known_F = self._known[index_F] == features_F
+        np.add.at(logits_DC, documents_F[is_known_F], self._log_p[index_F[is_known_F]])
         return logits_DC

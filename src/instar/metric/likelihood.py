@@ -1,4 +1,4 @@
-"""Negative log-likelihood of tokens, added up exactly. Shape letter: M places where something is predicted."""
+"""Negative log-likelihood of tokens, added up exactly. Shape letter: M positions where something is predicted."""
 
 import math
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from instar.metric.arrays import to_numpy
 QUANTA_PER_NAT = 2**24
 """A nat in quanta. A float32 at or above 1 is a whole number of them, so little is rounded, and always alike."""
 MAX_NATS = 2.0**20
-"""Past this a token's likelihood counts as not a number: such a sum says nothing, and could leave 64 bits."""
+"""Past this a token's likelihood counts as not a number: such a sum means nothing, and could leave 64 bits."""
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What a language model said about tokens, in whole numbers: any grouping of the same tokens adds up equal."""
+    """Likelihoods of tokens under a language model, in whole numbers: any grouping of the same tokens adds up equal."""
 
     quanta: int = 0
     """Sum of the negative log-likelihoods in quanta."""

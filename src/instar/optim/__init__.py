@@ -16,6 +16,6 @@ Optimizer = Annotated[
     Annotated[AdamW, Tag("adamw")] | Annotated[Muon, Tag("muon")],
     Discriminator(_kind),
 ]
-"""`{kind: muon, ...}`; AdamW where no kind is said."""
+"""`{kind: muon, ...}`; AdamW where no kind is given."""
 
 __all__ = ["AdamW", "Muon", "Optimizer"]

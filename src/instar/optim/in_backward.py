@@ -19,7 +19,7 @@ _CLAIM = "_updated_in_backward"
 
 @runtime_checkable
 class UpdatesInBackward(Protocol):
-    """What such an optimizer says of itself."""
+    """What such an optimizer reports of itself."""
 
     updates_in_backward: bool
     """True."""

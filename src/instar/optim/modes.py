@@ -1,6 +1,6 @@
-"""Optimizers with two sets of weights: one to train with, one to judge and to save (schedule-free ones).
+"""Optimizers with two sets of weights: one to train with, one to evaluate and to save (schedule-free ones).
 
-They say so by methods `train()` and `eval()`, which put the one or the other into the model.
+They have methods `train()` and `eval()`, which put the one or the other into the model.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class TwoModes(Protocol):
         """Put the weights to train with into the model; a second call changes nothing."""
 
     def eval(self) -> None:
-        """Put the weights to judge into the model; a second call changes nothing."""
+        """Put the weights to evaluate into the model; a second call changes nothing."""
 
 
 def train_mode(optimizer: object) -> None:
@@ -29,10 +29,10 @@ def train_mode(optimizer: object) -> None:
 
 
 def eval_mode(optimizer: object) -> None:
-    """The model holds the weights to judge and to save from here on; nothing happens for optimizers of one set.
+    """The model holds the weights to evaluate and to save from here on; nothing happens for optimizers of one set.
 
-    For a checkpoint: a run that goes on after `train_mode` and one that is resumed from the file then have equal bits,
-    because both come back from the saved weights.
+    For a checkpoint: a run that continues after `train_mode` and one that is resumed from the file then have equal
+    bits, because both come back from the saved weights.
     """
     if isinstance(optimizer, TwoModes):
         optimizer.eval()
@@ -40,7 +40,7 @@ def eval_mode(optimizer: object) -> None:
 
 @contextmanager
 def saved_weights(optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
-    """The model and the optimizer hold what a checkpoint is to keep within: the weights to judge."""
+    """The model and the optimizer hold what a checkpoint is to keep within: the weights to evaluate."""
     was_training = isinstance(optimizer, TwoModes) and any(group.get("train_mode") for group in optimizer.param_groups)
     eval_mode(optimizer)
     try:
@@ -51,8 +51,8 @@ def saved_weights(optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
 
 
 @contextmanager
-def judged_weights(optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
-    """The model holds the weights to judge within, and exactly those it had before after.
+def evaluated_weights(optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
+    """The model holds the weights to evaluate within, and exactly those it had before after.
 
     For evaluation: going back by `train()` would round, so that evaluating would change the run.
     """

@@ -32,7 +32,7 @@ class Muon(Config):
     """Applied to matrices only, embeddings and heads among them."""
 
     def build(self, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-        """The optimizer; hidden matrices are told by their names, and a non-finite step is skipped on the device."""
+        """The optimizer; hidden matrices are recognized by name, and a non-finite step is skipped on the device."""
         return MuonAdamW(
             muon_groups(named, self.weight_decay),
             lr=self.lr,

@@ -36,7 +36,7 @@ class BrowserTrack:
 def browser_page(
     *,
     title: str,
-    place: Interval,
+    interval: Interval,
     size: int,
     sequence: str,
     tracks: Sequence[BrowserTrack],
@@ -47,14 +47,14 @@ def browser_page(
     # Comments of a library may hold what ends a script.
     library = gzip.decompress(packed).decode("utf-8").replace("</script", "<\\/script")
     library = library.rpartition("//# sourceMappingURL")[0] or library
-    described = _options(place, size, sequence, tracks, features)
+    described = _options(interval, size, sequence, tracks, features)
     options = json.dumps(described, separators=(",", ":")).replace("<", "\\u003c")
     listed = "".join(f"<li>{escape(track.name)}</li>" for track in tracks)
     text = _PAGE.format(
         policy=_POLICY,
         title=escape(title),
-        place=escape(str(place)),
-        num_bases=f"{len(place):,}",
+        interval=escape(str(interval)),
+        num_bases=f"{len(interval):,}",
         tracks=listed,
         library=library,
         options=options,
@@ -63,12 +63,12 @@ def browser_page(
 
 
 def _options(
-    place: Interval, size: int, sequence: str, tracks: Sequence[BrowserTrack], features: Sequence[Feature]
+    interval: Interval, size: int, sequence: str, tracks: Sequence[BrowserTrack], features: Sequence[Feature]
 ) -> dict[str, Any]:
     # igv.js takes a colon in a name for the beginning of a range, and words of a header for options.
-    name = re.sub(r"[^A-Za-z0-9_.|*+-]", "_", place.chromosome)
+    name = re.sub(r"[^A-Za-z0-9_.|*+-]", "_", interval.chromosome)
     # It counts a region's name from 1, and its features from 0.
-    locus = f"{name}:{place.start + 1}-{place.end}"
+    locus = f"{name}:{interval.start + 1}-{interval.end}"
     fasta = f">{locus} @len={size}\n{sequence}\n"
     encoded = base64.b64encode(fasta.encode("ascii", "replace")).decode()
     return {
@@ -110,9 +110,9 @@ def _annotation(sequence: str, features: Sequence[Feature]) -> Iterator[dict[str
             "features": [
                 {
                     "chr": sequence,
-                    "start": feature.place.start,
-                    "end": feature.place.end,
-                    "strand": feature.place.strand,
+                    "start": feature.interval.start,
+                    "end": feature.interval.end,
+                    "strand": feature.interval.strand,
                     "name": f"{feature.kind} {feature.name}".strip(),
                 }
                 for feature in features
@@ -134,7 +134,7 @@ body {{ font-family: system-ui, sans-serif; margin: 1rem 2rem; color: #1f2328; }
 </head>
 <body>
 <h1>{title}</h1>
-<p>{place}, {num_bases} bases, counted from 0, the end not included. Tracks:</p>
+<p>{interval}, {num_bases} bases, counted from 0, the end not included. Tracks:</p>
 <ul>{tracks}</ul>
 <div id="browser"></div>
 <p id="state">drawing</p>

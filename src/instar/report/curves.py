@@ -19,7 +19,7 @@ MIN_SMOOTHED = 40
 
 @dataclass(frozen=True)
 class CurveStyle:
-    """What a figure of curves says beside its lines."""
+    """What a figure of curves shows beside its lines."""
 
     y_label: str
     is_share: bool = False
@@ -47,17 +47,17 @@ def thinned(series: Series) -> Series:
     kept: list[int] = []
     for number in range(MAX_BINS):
         first, last = (len(series.steps) * edge // MAX_BINS for edge in (number, number + 1))
-        places = range(first, last)
-        kept += sorted({min(places, key=series.values.__getitem__), max(places, key=series.values.__getitem__)})
-    return Series(tuple(series.steps[place] for place in kept), tuple(series.values[place] for place in kept))
+        indices = range(first, last)
+        kept += sorted({min(indices, key=series.values.__getitem__), max(indices, key=series.values.__getitem__)})
+    return Series(tuple(series.steps[index] for index in kept), tuple(series.values[index] for index in kept))
 
 
 def draw_curves(axes: "Axes", theme: Theme, lines: Mapping[str, Series], style: CurveStyle) -> None:
     """One line a split; train thin and smoothed where it is noisy, the others with a mark at each point."""
     finite = {split: series.finite() for split, series in lines.items()}
     finite = {split: series for split, series in finite.items() if series.steps}
-    for place, (split, series) in enumerate(finite.items()):
-        colour = colour_of(theme, split, place)
+    for index, (split, series) in enumerate(finite.items()):
+        colour = colour_of(theme, split, index)
         if split == "train" and style.smooth and len(series.steps) >= MIN_SMOOTHED:
             raw = thinned(series)
             axes.plot(raw.steps, raw.values, color=colour, alpha=0.3, linewidth=0.8)

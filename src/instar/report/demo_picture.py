@@ -57,13 +57,13 @@ def build_demo_picture(
 def _draw_learning(axes: "Axes", record: RunRecord, metric: str) -> None:
     from matplotlib.ticker import FuncFormatter
 
-    for place, split in enumerate(record.splits()):
+    for index, split in enumerate(record.splits()):
         series = record.series(metric, split).finite()
         if not series.steps:
             continue
         colour = LIGHT.series[0] if split != "train" else LIGHT.faint
         width = 2.4 if split != "train" else 0.8
-        axes.plot(series.steps, series.values, color=colour, linewidth=width, label=plain(split), zorder=3 - place)
+        axes.plot(series.steps, series.values, color=colour, linewidth=width, label=plain(split), zorder=3 - index)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_ylim(bottom=0)
@@ -110,9 +110,9 @@ def _draw_text(axes: "Axes", theme: Theme, text: FilledText) -> None:
         if token.outcome in colours:
             _draw_box(axes, row, column, colours[token.outcome], 0.15 + 0.5 * token.share)
         weight = "bold" if token.outcome in colours else "normal"
-        place = (column + 0.5, row + 0.5)
+        center = (column + 0.5, row + 0.5)
         font: dict[str, Any] = {"family": "DejaVu Sans Mono", "fontsize": size, "fontweight": weight}
-        axes.text(*place, letter, ha="center", va="center", color=theme.ink, **font)
+        axes.text(*center, letter, ha="center", va="center", color=theme.ink, **font)
     axes.set_title(f"{text.num_right} of {text.num_masked} masked tokens right", loc="left", color=theme.ink)
     keys = (("guessed right", "right", 0.0), ("guessed wrong (the guess is shown)", "wrong", num_columns * 0.33))
     for name, outcome, start in keys:
@@ -144,11 +144,11 @@ def _cells(letters: Sequence[Letter], num_columns: int) -> list[tuple[Letter, in
     """(letter, row, column) of each, in lines that break between words where they can."""
     cells: list[tuple[Letter, int, int]] = []
     row = column = 0
-    for place, (letter, token) in enumerate(letters):
+    for index, (letter, token) in enumerate(letters):
         if letter == "\n" and token.outcome == "given":
             row, column = row + 1, 0
             continue
-        if column + _word_length(letters, place, num_columns) > num_columns:
+        if column + _word_length(letters, index, num_columns) > num_columns:
             row, column = row + 1, 0
         if letter == " " and column == 0 and token.outcome == "given":
             continue
@@ -158,10 +158,10 @@ def _cells(letters: Sequence[Letter], num_columns: int) -> list[tuple[Letter, in
     return cells
 
 
-def _word_length(letters: Sequence[Letter], place: int, num_columns: int) -> int:
-    """Cells that must stay on one line from `place` on: a whole word at its start, else one."""
-    if place and not letters[place - 1][0].isspace():
+def _word_length(letters: Sequence[Letter], index: int, num_columns: int) -> int:
+    """Cells that must stay on one line from `index` on: a whole word at its start, else one."""
+    if index and not letters[index - 1][0].isspace():
         return 1
-    ends = (end for end in range(place, len(letters)) if letters[end][0].isspace())
-    length = next(ends, len(letters)) - place
+    ends = (end for end in range(index, len(letters)) if letters[end][0].isspace())
+    length = next(ends, len(letters)) - index
     return length if 0 < length <= num_columns else 1

@@ -104,7 +104,7 @@ def confusion_plan(run: RunRecord) -> FigurePlan | None:
         if not _is_square(counts_CC):
             continue
         has_names = isinstance(labels, list) and len(labels) == len(counts_CC)
-        names = [str(label) for label in labels] if has_names else [str(place) for place in range(len(counts_CC))]
+        names = [str(label) for label in labels] if has_names else [str(index) for index in range(len(counts_CC))]
         return FigurePlan(
             name="confusion",
             title=f"Confusion matrix, {line['split']}, step {line['step']:,}",

@@ -28,7 +28,7 @@ def headline(run: RunRecord) -> list[Tile]:
 
 
 def _score(run: RunRecord, key: str) -> Tile | None:
-    """Of the splits that have the score, the one that says most: test before eval before training."""
+    """Of the splits that have the score, the most telling one: test before eval before training."""
     others = sorted(set(run.splits()) - {"test", "eval", "train"})
     found = [(split, run.series(key, split).finite()) for split in ("test", "eval", *others, "train")]
     split, series = next(((split, series) for split, series in found if series.values), ("", None))

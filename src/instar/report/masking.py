@@ -21,7 +21,7 @@ _PERIODS = 3
 class Bin:
     """A stretch of the corpus."""
 
-    place: str
+    name: str
     """Its chromosome; empty for a text."""
     start: int
     end: int
@@ -126,12 +126,12 @@ def _cut(lines: Sequence[dict[str, Any]], parts: int) -> list[Sequence[dict[str,
 
 def _profile(facts: StoreFacts, *, p_true: bool) -> FigurePlan:
     what = "probability of the right token" if p_true else f"masking value ({facts.statistic})"
-    rows = tuple((one.place, one.start, one.end, 1 - one.mean if p_true else one.mean, one.known) for one in facts.bins)
+    rows = tuple((one.name, one.start, one.end, 1 - one.mean if p_true else one.mean, one.known) for one in facts.bins)
     return FigurePlan(
         name="masking_p_true" if p_true else "masking_track",
         title=f"Along the corpus: {what}",
         alt=f"{what} along the corpus; {facts.coverage:.0%} of the characters have a value",
-        header=("place", "start", "end", "mean", "known"),
+        header=("name", "start", "end", "mean", "known"),
         rows=rows,
         draw=partial(_draw_profile, rows=rows, label=what),
     )
@@ -207,10 +207,10 @@ def _draw_profile(axes: "Axes", theme: Theme, rows: Sequence[tuple[Any, ...]], l
     axes.plot(middles, heights, "-", marker=".", markersize=3, color=theme.series[0], linewidth=1.2)
     axes.set_xlim(0, max(at, 1.0))
     names = [row[0] for row in rows]
-    for place in dict.fromkeys(names):
-        if place:
-            axes.axvline(edges[names.index(place)], color=theme.grid, linewidth=0.8)
-            axes.annotate(plain(place, 20), (edges[names.index(place)], 1.0), xycoords=("data", "axes fraction"),
+    for name in dict.fromkeys(names):
+        if name:
+            axes.axvline(edges[names.index(name)], color=theme.grid, linewidth=0.8)
+            axes.annotate(plain(name, 20), (edges[names.index(name)], 1.0), xycoords=("data", "axes fraction"),
                           fontsize=8, color=theme.faint, va="top")  # fmt: skip
     axes.set_xlabel("characters of the corpus")
     axes.set_ylabel(plain(label, 60))

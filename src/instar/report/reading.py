@@ -23,7 +23,7 @@ class Series:
     values: tuple[float, ...]
 
     def finite(self) -> "Series":
-        """Only the places where the value is a number that can be drawn: finite, and below 1e100."""
+        """Only the positions where the value is a number that can be drawn: finite, and below 1e100."""
         kept = [(step, value) for step, value in zip(self.steps, self.values, strict=True) if abs(value) < 1e100]
         return Series(tuple(step for step, _ in kept), tuple(value for _, value in kept))
 
@@ -45,7 +45,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder says about its run so far."""
+    """What a run folder holds of its run so far."""
 
     name: str
     lines: tuple[dict[str, Any], ...]
@@ -128,7 +128,7 @@ def _measurements(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:
             continue
         split = str(line.get("split", "train"))
         newest[step, split] = {**line, "step": step, "split": split}
-    return _one_name(tuple(newest[place] for place in sorted(newest))), num_unreadable
+    return _one_name(tuple(newest[index] for index in sorted(newest))), num_unreadable
 
 
 def _one_name(lines: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:

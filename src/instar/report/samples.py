@@ -112,23 +112,23 @@ def filled_text(sample: dict[str, Any]) -> FilledText:
 
 
 def _tokens(found: list[dict[str, Any]], style: str) -> Iterator[ShownToken]:
-    for place, token in enumerate(found):
+    for index, token in enumerate(found):
         text, gap = _surface(_text(token.get("text")), style)
         guess, _ = _surface(_text(token.get("guess", "")), style)
         if not token.get("masked"):
-            yield ShownToken(text, "given", gap=gap and place > 0)
+            yield ShownToken(text, "given", gap=gap and index > 0)
             continue
         share = to_float(token.get("probability"))
         share = min(1.0, max(0.0, share)) if math.isfinite(share) else 0.0
         outcome: Outcome = "right" if token.get("right") else "wrong"
-        yield ShownToken(text, outcome, guess, share, gap and place > 0)
+        yield ShownToken(text, outcome, guess, share, gap and index > 0)
 
 
 def _joining(texts: list[str]) -> str:
     """How these tokens make a text: marked pieces ("##", "Ġ", "▁"), words, or letters that follow each other."""
-    for mark in ("##", "\u0120", "\u2581"):
-        if any(text.startswith(mark) and len(text) > len(mark) for text in texts):
-            return mark
+    for prefix in ("##", "\u0120", "\u2581"):
+        if any(text.startswith(prefix) and len(text) > len(prefix) for text in texts):
+            return prefix
     has_blank = any(text.isspace() or text[:1].isspace() for text in texts)
     mean_length = sum(map(len, texts)) / max(1, len(texts))
     return "" if has_blank or mean_length < 1.5 or len(set(map(len, texts))) == 1 else " "

@@ -10,7 +10,7 @@ _LEVELS = " ▁▂▃▄▅▆▇█"
 def sketch(values: Sequence[float], *, joint: int | None = None, width: int = WIDTH, height: int = HEIGHT) -> list[str]:
     """Columns from zero up, the highest value at the top, with the highest and the zero written beside them.
 
-    `joint` is the place among the values that a mark under the curve points to. No lines for no values.
+    `joint` is the index of the value that a mark under the curve points to. No lines for no values.
     """
     if not values:
         return []

@@ -46,9 +46,9 @@ DARK = Theme(
 _SPLITS = ("train", "eval", "test")
 
 
-def colour_of(theme: Theme, split: str, place: int) -> str:
-    """A split's colour, the same in every figure; `place` chooses for splits without a fixed one."""
-    number = _SPLITS.index(split) if split in _SPLITS else len(_SPLITS) + place
+def colour_of(theme: Theme, split: str, index: int) -> str:
+    """A split's colour, the same in every figure; `index` chooses for splits without a fixed one."""
+    number = _SPLITS.index(split) if split in _SPLITS else len(_SPLITS) + index
     return theme.series[number % len(theme.series)]
 
 

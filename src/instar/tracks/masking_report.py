@@ -29,18 +29,18 @@ _AGES = (0, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 
 def store_facts(
-    run: Path, annotation: Path | None = None, tell: Callable[[str], None] = lambda _: None
+    run: Path, annotation: Path | None = None, log: Callable[[str], None] = lambda _: None
 ) -> StoreFacts | None:
     """What the run's store says; None for a run that keeps none, or whose data are gone.
 
-    `tell` hears why a run's values cannot be shown, and which features of the annotation were skipped.
+    `log` gets why a run's values cannot be shown, and which features of the annotation were skipped.
     """
     try:
         stored = open_stored(run)
     except (InputMissingError, DataError, CheckpointError) as error:
         if annotation is not None:
             raise
-        tell(f"{error}; the figures of the masking values are left out")
+        log(f"{error}; the figures of the masking values are left out")
         return None
     name, store = next(iter(stored.stores.items()))
     arrays = store.arrays.arrays["value"]
@@ -51,7 +51,7 @@ def store_facts(
         part = part[~np.isnan(part)]
         known += len(part)
         values += np.bincount(np.minimum((part * 10).astype(np.int64), 9), minlength=10)
-    features = [] if annotation is None else _features(stored, annotation, tell)
+    features = [] if annotation is None else _features(stored, annotation, log)
     return StoreFacts(
         statistic=name,
         coverage=known / max(1, len(arrays)),
@@ -62,10 +62,10 @@ def store_facts(
     )
 
 
-def _features(stored: Stored, annotation: Path, tell: Callable[[str], None]) -> list[Feature]:
+def _features(stored: Stored, annotation: Path, log: Callable[[str], None]) -> list[Feature]:
     found = features_of(annotation, sizes_of(genome_of(stored)))
     for line in found.notices(annotation):
-        tell(line)
+        log(line)
     return found.features
 
 
@@ -81,13 +81,13 @@ def _bins(stored: Stored, name: str) -> Iterator[Bin]:
     total = sum(len(part) for parts in places.values() for part in parts)
     size = max(1, -(-total // BINS))
     for record, parts in places.items():
-        place = names[record]
+        name = names[record]
         whole = np.concatenate(parts)
         for start in range(0, len(whole), size):
             part = whole[start : start + size]
             known = part[~np.isnan(part)]
             mean = float(known.mean()) if len(known) else float("nan")
-            yield Bin(place, start, start + len(part), mean, len(known) / len(part))
+            yield Bin(name, start, start + len(part), mean, len(known) / len(part))
 
 
 def _ages(store: ProbabilityStore) -> Iterator[tuple[int, int]]:
@@ -104,7 +104,7 @@ def _ages(store: ProbabilityStore) -> Iterator[tuple[int, int]]:
 
 
 def _classes(stored: Stored, store: ProbabilityStore, features: list[Feature]) -> Iterator[tuple[int, str, float]]:
-    """Means by class as the journal tells them, from what is compacted to the newest record."""
+    """Means by class from the journal, from what is compacted to the newest record."""
     classes = _Classes(stored, features)
     records = list(_steps(store))
     if not records:
@@ -139,7 +139,9 @@ class _Classes:
         places: dict[str, list[tuple[int, int, int]]] = {}
         for feature in features:
             number = kinds.setdefault(feature.kind, len(kinds))
-            places.setdefault(feature.place.chromosome, []).append((number, feature.place.start, feature.place.end))
+            places.setdefault(feature.interval.chromosome, []).append(
+                (number, feature.interval.start, feature.interval.end)
+            )
         documents = _documents(stored)
         parts = [_in_plane(np.array(rows), documents[name]) for name, rows in places.items() if name in documents]
         none = np.zeros((3, 0), dtype=np.int64)
@@ -157,7 +159,7 @@ class _Classes:
 
 
 def _documents(stored: Stored) -> dict[str, NDArray[np.int64]]:
-    """(3, D) by chromosome, in its order: where each document starts and ends on it, and its place in the arrays."""
+    """(3, D) by chromosome, in its order: where each document starts and ends on it, and its index in the arrays."""
     rows: dict[str, list[tuple[int, int, int]]] = {}
     for document in range(stored.cache.num_documents):
         start, first = stored.cache.start(document), stored.offsets.at(document)

@@ -57,7 +57,7 @@ class Stored:
         return Decoder(store.schema.dtype, np.nan)(np.asarray(store.arrays.arrays["value"][first:last]))
 
     def stores_with(self, what: What) -> list[str]:
-        """The stores that tell `what`; UsageError where none does."""
+        """The stores that hold `what`; UsageError where none does."""
         if what == "value":
             return list(self.stores)
         if what == "age":
@@ -97,7 +97,7 @@ class Stored:
                 yield document
 
     def quantity(self, name: str, what: What, document: int) -> Values:
-        """(B,) `what` of a document's characters; UsageError where the store does not tell it."""
+        """(B,) `what` of a document's characters; UsageError where the store does not hold it."""
         store = self.stores[name]
         if what == "age":
             return self._ages(store, document)
@@ -133,15 +133,15 @@ def open_stored(folder: Path, genome: Path | None = None) -> Stored:
     tokenizer = Tokenizer.load(folder if is_probe else _newest(folder))
     cache = build_cache(config.data.train, tokenizer, config.data.cache_folder(), processes=config.data.processes)
     offsets = offsets_of(config, cache)
-    places = sorted((folder / PROBE).iterdir()) if is_probe else [_store_of(folder, config)]
+    paths = sorted((folder / PROBE).iterdir()) if is_probe else [_store_of(folder, config)]
     stores, notices = {}, []
-    for place in places:
-        schema = read_header(place)
-        must_match(place, schema, type(schema)(**{**vars(schema), "fingerprint": offsets.fingerprint}))
-        store = ProbabilityStore(place, schema, rule=Rule())
+    for path in paths:
+        schema = read_header(path)
+        must_match(path, schema, type(schema)(**{**vars(schema), "fingerprint": offsets.fingerprint}))
+        store = ProbabilityStore(path, schema, rule=Rule())
         notices += store.latest()
         store.verify()
-        stores[place.name if is_probe else schema.statistic] = store
+        stores[path.name if is_probe else schema.statistic] = store
     stored = Stored(
         config=config, tokenizer=tokenizer, cache=cache, offsets=offsets, stores=stores, notices=tuple(notices)
     )
@@ -150,13 +150,13 @@ def open_stored(folder: Path, genome: Path | None = None) -> Stored:
 
 def _store_of(folder: Path, config: RunConfig) -> Path:
     named = getattr(getattr(config.task, "masking", None), "store", None)
-    place = Path(named) if named else folder / STORE
-    if not (place / HEADER).is_file():
+    path = Path(named) if named else folder / STORE
+    if not (path / HEADER).is_file():
         raise InputMissingError(
             f"{folder}: keeps no masking probabilities; they are made by a run with task.masking.kind: adaptive, or by "
             "`instar probe`"
         )
-    return place
+    return path
 
 
 def _newest(folder: Path) -> Path:

@@ -112,11 +112,11 @@ def import_values(run: Path, given: Path, *, shard: int | None = None, genome: P
     masking = getattr(stored.config.task, "masking", None)
     if not isinstance(masking, StoreOptions):
         raise UsageError(f"{run}: its masking keeps no values; set task.masking.kind: adaptive")
-    place = Path(masking.store) if masking.store else folder / STORE
-    if place.exists() and not place.is_dir():
-        raise OutputError(f"{place}: a folder for the store is expected here; move it away")
-    if place.exists() and any(place.iterdir()):
-        raise UsageError(f"{place}: holds a store; values are imported into a run that has none")
+    path = Path(masking.store) if masking.store else folder / STORE
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path}: a folder for the store is expected here; move it away")
+    if path.exists() and any(path.iterdir()):
+        raise UsageError(f"{path}: holds a store; values are imported into a run that has none")
     if shard is not None and not given.is_dir():
         raise UsageError(f"--shard: is about a folder of HDF5 shards; {given} is none")
     if genome is not None and given.is_dir():
@@ -126,10 +126,10 @@ def import_values(run: Path, given: Path, *, shard: int | None = None, genome: P
     values = _given_values(stored, schema, given, shard)
     if schema.num_characters > stored.offsets.num_characters:
         values.notices.append(f"{given}: {PLUS_ONLY}; the minus strand begins unseen")
-    with publish_folder(place) as temporary:
+    with publish_folder(path) as temporary:
         known = _fill(temporary, schema, stored.offsets, values.parts)
     characters = stored.offsets.num_characters
-    return {"store": str(place), "characters": characters, "known": known, **values.facts, "notices": values.notices}
+    return {"store": str(path), "characters": characters, "known": known, **values.facts, "notices": values.notices}
 
 
 def _fill(folder: Path, schema: StoreSchema, offsets: CharacterOffsets, parts: Iterable[tuple[int, Values]]) -> int:
@@ -155,16 +155,16 @@ def summary(
     what: What = "value",
     aliases: Path | None = None,
     genome: Path | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """A row for each store and class of features: bases, how many are known, and their mean.
 
-    `tell` hears what was skipped.
+    `log` gets what was skipped.
     """
     stored = open_stored(folder, genome)
     found = features_of(annotation, sizes_of(genome_of(stored)), aliases)
     for line in (*stored.notices, *stored.units(what), *found.notices(annotation)):
-        tell(line)
+        log(line)
     rows = []
     for name in stored.stores_with(what):
         rows += [{"track": name, **vars(row)} for row in summarise(stored.track(name, what), found.features)]
@@ -189,22 +189,22 @@ def view(folder: Path, shown: Shown) -> dict[str, Any]:
     source = genome_of(stored)
     sizes = sizes_of(source)
     names = _aliases(sizes, shown.aliases)
-    place = parse_region(shown.region or next(iter(sizes)), sizes, names)
-    if len(place) > MOST_BASES:
+    interval = parse_region(shown.region or next(iter(sizes)), sizes, names)
+    if len(interval) > MOST_BASES:
         raise UsageError(
-            f"region: {place} has {len(place):,} bases; a page shows {MOST_BASES:,} at most; name a part, like "
-            f"--region {place.chromosome}:{place.start}-{place.start + 100_000}"
+            f"region: {interval} has {len(interval):,} bases; a page shows {MOST_BASES:,} at most; name a part, like "
+            f"--region {interval.chromosome}:{interval.start}-{interval.start + 100_000}"
         )
     found = Annotation([]) if shown.annotation is None else features_of(shown.annotation, sizes, shown.aliases)
     page = browser_page(
-        title=f"{folder.name}: {place}",
-        place=place,
-        size=sizes[place.chromosome],
-        sequence=source.bases(place),
-        tracks=list(_browser_tracks(stored, place)),
-        features=[one for one in found.features if _meets(one, place)],
+        title=f"{folder.name}: {interval}",
+        interval=interval,
+        size=sizes[interval.chromosome],
+        sequence=source.bases(interval),
+        tracks=list(_browser_tracks(stored, interval)),
+        features=[one for one in found.features if _meets(one, interval)],
     )
-    path = shown.output or folder / VIEWED / _page_name(place)
+    path = shown.output or folder / VIEWED / _page_name(interval)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, page)
@@ -213,15 +213,15 @@ def view(folder: Path, shown: Shown) -> dict[str, Any]:
         *stored.units("value"),
         *(() if shown.annotation is None else found.notices(shown.annotation)),
     ]
-    return {"page": str(path), "region": str(place), "bytes": len(page), "notices": notices}
+    return {"page": str(path), "region": str(interval), "bytes": len(page), "notices": notices}
 
 
-def _page_name(place: Interval) -> str:
+def _page_name(interval: Interval) -> str:
     """A file's name for a region; names of sequences may hold any character and be of any length."""
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", place.chromosome)
-    if stem != place.chromosome or len(stem) > MOST_LETTERS:
-        stem = f"{stem[:MOST_LETTERS]}-{hashlib.sha256(place.chromosome.encode()).hexdigest()[:8]}"
-    return f"{stem}_{place.start}-{place.end}.html"
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", interval.chromosome)
+    if stem != interval.chromosome or len(stem) > MOST_LETTERS:
+        stem = f"{stem[:MOST_LETTERS]}-{hashlib.sha256(interval.chromosome.encode()).hexdigest()[:8]}"
+    return f"{stem}_{interval.start}-{interval.end}.html"
 
 
 def features_of(path: Path, sizes: Mapping[str, int], aliases: Path | None = None) -> Annotation:
@@ -234,21 +234,21 @@ def _aliases(sizes: Mapping[str, int], path: Path | None) -> Aliases:
     return Aliases(sizes, () if path is None else read_aliases(lines(resolve(str(path))[0]), str(path)))
 
 
-def _meets(feature: Feature, place: Interval) -> bool:
-    same = feature.place.chromosome == place.chromosome
-    return same and feature.place.start < place.end and place.start < feature.place.end
+def _meets(feature: Feature, interval: Interval) -> bool:
+    same = feature.interval.chromosome == interval.chromosome
+    return same and feature.interval.start < interval.end and interval.start < feature.interval.end
 
 
-def _browser_tracks(stored: Stored, place: Interval) -> Iterator[BrowserTrack]:
+def _browser_tracks(stored: Stored, interval: Interval) -> Iterator[BrowserTrack]:
     for name, store in stored.stores.items():
         wanted: Sequence[What] = ("value",)
         if store.schema.statistic == "one_minus_p":
             wanted = ("value", "p_true", "age") if store.schema.tick else ("value", "p_true")
         for what in wanted:
-            values = stored.track(name, what)[place.chromosome][place.start : place.end]
+            values = stored.track(name, what)[interval.chromosome][interval.start : interval.end]
             shown_name = {"value": f"masking value ({name})", "p_true": "p_true", "age": "step of the last look"}[what]
             shown_name = name if store.schema.statistic == name and name not in ("one_minus_p",) else shown_name
-            yield BrowserTrack(shown_name, tuple(runs(values, place.start)), None if what == "age" else 1.0)
+            yield BrowserTrack(shown_name, tuple(runs(values, interval.start)), None if what == "age" else 1.0)
 
 
 # ---- reading back ----
@@ -293,11 +293,11 @@ def _parts_of(stored: Stored, track: Track) -> Iterator[tuple[int, Values]]:
         yield document, track[stored.cache.name(document)][start : start + lengths[document]]
 
 
-def _read_track(file: Path, sizes: Mapping[str, int], tell: Callable[[str], None]) -> Track:
+def _read_track(file: Path, sizes: Mapping[str, int], log: Callable[[str], None]) -> Track:
     if file.suffix.lower() in (".bw", ".bigwig"):
-        track = read_bigwig(file, sizes, tell=tell)
+        track = read_bigwig(file, sizes, log=log)
         outside = [name for name, part in track.items() if ((part < 0) | (part > 1)).any()]
         if outside:
             raise DataError(f"{file}: has values outside 0 to 1 on {', '.join(outside[:5])}")
         return track
-    return read_values(lines(file), str(file), sizes, bounds=Bounds(), tell=tell)
+    return read_values(lines(file), str(file), sizes, bounds=Bounds(), log=log)

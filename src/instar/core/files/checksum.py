@@ -1,4 +1,4 @@
-"""JSON objects that say themselves whether they are what was written."""
+"""JSON objects with a checksum of their own content."""
 
 import hashlib
 import json

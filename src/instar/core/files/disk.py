@@ -47,20 +47,20 @@ def disk_errors(path: Path, needed: int | None = None, whole: str = "") -> Itera
         code = system_code(error)
         if code in DISK_CODES:
             raise DiskError(disk_message(path, os.strerror(code or 0), needed, whole)) from error
-        place = getattr(error, "filename", None) or path
-        if code in _REFUSED and _is_of(path, place):
+        refused = getattr(error, "filename", None) or path
+        if code in _REFUSED and _is_of(path, refused):
             raise OutputError(
-                f"{path}: cannot be written: {place}: {os.strerror(code or 0)}; "
+                f"{path}: cannot be written: {refused}: {os.strerror(code or 0)}; "
                 "make the folder writable or choose another one"
             ) from error
         raise
 
 
-def _is_of(path: Path, place: object) -> bool:
-    """Whether a call at `place` was about `path`: above, below, or a temporary name beside it."""
-    if not isinstance(place, str | os.PathLike):
+def _is_of(path: Path, refused: object) -> bool:
+    """Whether a call on `refused` was about `path`: above, below, or a temporary name beside it."""
+    if not isinstance(refused, str | os.PathLike):
         return True
-    named, whole = Path(place).absolute(), path.absolute()
+    named, whole = Path(refused).absolute(), path.absolute()
     is_beside = named.parent == whole.parent and whole.name in named.name
     return named.is_relative_to(whole) or whole.is_relative_to(named) or is_beside
 
@@ -74,11 +74,11 @@ def disk_message(path: Path, reason: str, needed: int | None, whole: str = "") -
 
 def free_bytes(path: Path) -> int:
     """Free bytes on the disk of a path that may not exist yet."""
-    place = path.absolute()
-    while not os.path.exists(place) and place != place.parent:  # noqa: PTH110  `Path.exists` raises PermissionError
-        place = place.parent
+    above = path.absolute()
+    while not os.path.exists(above) and above != above.parent:  # noqa: PTH110  `Path.exists` raises PermissionError
+        above = above.parent
     try:
-        return shutil.disk_usage(place).free
+        return shutil.disk_usage(above).free
     except OSError:
         return 0
 

@@ -75,10 +75,10 @@ def _refuse_mixed_splits(folder: Path, found: list[Path]) -> None:
         name = path.relative_to(folder)
         splits.setdefault(next(_named_splits(name), None), str(name))
     if len(splits) > 1 and {"validation", "test"} & set(splits):
-        told = ", ".join(sorted(splits.values()))
+        names = ", ".join(sorted(splits.values()))
         raise DataError(
-            f"{folder}: has files of several splits ({told}), which are not to be read as one; name those of one split "
-            f"with a pattern, like {folder}/**/train*"
+            f"{folder}: has files of several splits ({names}), which are not to be read as one; name those of one "
+            f"split with a pattern, like {folder}/**/train*"
         )
 
 

@@ -18,7 +18,7 @@ _KINDS = (
 
 
 class NotPlainError(DataError, OSError):
-    """Something else stands where a file is expected; its text says what."""
+    """Something else stands where a file is expected; its text names it."""
 
     def __init__(self, path: Path, what: str) -> None:
         OSError.__init__(self, errno.EINVAL, f"it is {what}, and a file is expected; move it away", str(path))

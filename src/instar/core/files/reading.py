@@ -97,7 +97,7 @@ def _refuse_broken_link(path: Path) -> None:
 
 def _glob(path: Path) -> Iterator[Path]:
     parts = path.parts
-    fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     return Path(*parts[:fixed]).glob(str(Path(*parts[fixed:])))
 
 
@@ -135,7 +135,7 @@ class Faults:
         self.count = 0
 
     def add(self, text: str) -> None:
-        """Keep a fault; the first MAX_FAULTS are told, the rest counted."""
+        """Keep a fault; the first MAX_FAULTS are listed, the rest counted."""
         self.count += 1
         if self.count <= MAX_FAULTS:
             self.lines.append(text)
@@ -194,7 +194,7 @@ def refuse_pointer(path: Path) -> None:
 
 
 def _refuse_other_kinds(path: Path, magic: bytes) -> None:
-    """DataError for a first few bytes that say that no reader of lines can read the file."""
+    """DataError for a first few bytes that show that no reader of lines can read the file."""
     if not magic:
         raise DataError(f"{path}: the file is empty")
     for start, name in _UNSUPPORTED.items():

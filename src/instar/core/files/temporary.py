@@ -1,6 +1,6 @@
 """Names in folders that several hosts share, and which leftovers there may be deleted.
 
-A process id says little on a shared file system: containers and hosts repeat it. And a file lock excludes nobody on
+A process id means little on a shared file system: containers and hosts repeat it. And a file lock excludes nobody on
 some network mounts, so that a folder that lies about may be one that another host is filling.
 """
 
@@ -29,7 +29,7 @@ _OWNER = re.compile(r"-([0-9a-f]{12})-([0-9]+)-([0-9]+)-[0-9a-f]{8}(?:[.].*)?$")
 
 
 def unique_name(path: Path, prefix: str = ".tmp-") -> Path:
-    """A name beside `path` that no other process on any host takes; it says whose it is and keeps the suffix."""
+    """A name beside `path` that no other process on any host takes; it holds its process and keeps the suffix."""
     suffix = "".join(path.suffixes)  # writers go by it
     ending = f"-{machine()}-{os.getpid()}-{start_of(os.getpid()) or 0}-{os.urandom(4).hex()}{suffix[-_SUFFIX:]}"
     room = _LONGEST_NAME - len(os.fsencode(prefix + ending))
@@ -49,7 +49,7 @@ def machine() -> str:
 
 
 def start_of(process: int) -> int | None:
-    """When a process of this machine began, in the kernel's ticks; -1 once it has ended, None where nothing is said."""
+    """When a process of this machine began, in the kernel's ticks; -1 once it has ended, None where that is unknown."""
     try:
         fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
         return -1 if fields[0] in (b"Z", b"X") else int(fields[19])
@@ -98,9 +98,9 @@ def is_left_over(path: Path) -> bool:
 
 def _last_written(path: Path) -> float:
     newest = path.lstat().st_mtime
-    for place in path.rglob("*") if path.is_dir() and not path.is_symlink() else ():
+    for inside in path.rglob("*") if path.is_dir() and not path.is_symlink() else ():
         with suppress(FileNotFoundError):
-            newest = max(newest, place.lstat().st_mtime)
+            newest = max(newest, inside.lstat().st_mtime)
     return newest
 
 

@@ -14,7 +14,7 @@ Span = Annotated[float, Field(ge=0, lt=1)] | Annotated[Budget, *amount_of("steps
 
 
 def share(span: float | Budget, totals: Mapping[str, float]) -> float:
-    """The span as a fraction of the whole run; `totals` says how long the run is in each unit."""
+    """The span as a fraction of the whole run; `totals`: how long the run is in each unit."""
     if isinstance(span, Budget):
         return min(1.0, span.amount / totals[span.unit])
     return span
@@ -31,7 +31,7 @@ class Rates(Config):
         raise NotImplementedError
 
     def decay_begins(self, totals: Mapping[str, float]) -> float | None:
-        """Share of the budget after which the rate only falls to its end: a run can go on from there; None: nowhere."""
+        """Share of the budget after which the rate only falls to its end, where a run can continue; None: nowhere."""
         del totals
         return None
 

@@ -47,7 +47,7 @@ class Continued(Rates):
         from instar.optim.schedule import read_schedule
 
         if self.before is None:
-            raise ValueError("a schedule that goes on must be told what came before it")
+            raise ValueError("a schedule that continues needs what came before it")
         return self.before, read_schedule(self.before.schedule)
 
     @staticmethod

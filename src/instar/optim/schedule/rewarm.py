@@ -37,7 +37,7 @@ class Rewarm(Rates):
     def factor(self, before: float, after: float, totals: Mapping[str, float]) -> float:
         del after
         if self.start is None:
-            raise ValueError("a schedule that goes on from a rate must be told the rate first")
+            raise ValueError("a schedule that continues from a rate needs the rate first")
         over = share(self.over, totals)
         left = {unit: amount * (1 - over) for unit, amount in totals.items()}
         follows = self.then.without_warmup()

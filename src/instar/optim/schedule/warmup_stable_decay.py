@@ -12,7 +12,7 @@ from instar.optim.schedule.base import Span, Warmed, share
 class WarmupStableDecay(Warmed):
     """Stays at the peak, then falls over the last stretch of the run.
 
-    The checkpoint from before the fall is always kept: a longer run goes on from it without warming up again.
+    The checkpoint from before the fall is always kept: a longer run continues from it without warming up again.
     """
 
     kind: Literal["warmup_stable_decay"] = "warmup_stable_decay"

@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from instar.core.errors import UsageError
-from instar.core.launcher import hand_on, launched, must_find_each_other
+from instar.core.launcher import export_rank, launched, must_find_each_other
 from instar.trainer.parallel.config import Auto, Ddp, Fsdp
 from instar.trainer.parallel.differences import differences, message_of, said
 
@@ -46,7 +46,7 @@ class Processes:
             return cls()
         if world_size > 1:
             must_find_each_other(place)
-            hand_on(place)
+            export_rank(place)
         backend = _backend(parallel.backend, device)
         timeout = timedelta(minutes=parallel.timeout)
         store = _store(rank, world_size, timeout)
