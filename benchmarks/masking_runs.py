@@ -1,6 +1,6 @@
 """One run of `benchmarks/masking.py`: a run file, trained as `instar train` trains it, and watched.
 
-Letters: S training samples' tokens end to end, M hidden places, C classes.
+Letters: S training samples' tokens end to end, M masked positions, C classes.
 """
 
 import json
@@ -37,7 +37,7 @@ HELD_KEY = 20_000
 """Seed of the masks of held-out data: the same in every run."""
 HELD_TOKENS = 4096
 PERIODS = 10
-"""Parts of a run for which hidden tokens are counted."""
+"""Parts of a run for which masked tokens are counted."""
 
 ONLY_MASKS: dict[str, Any] = {"mask_share": 1.0}
 SEEDS_RULE: dict[str, Any] = {
@@ -98,7 +98,7 @@ class Parts:
 
 
 class Watch(Callback):
-    """Counts what is hidden, and looks at held-out data now and then; its own time is not on its clock."""
+    """Counts what is masked, and looks at held-out data now and then; its own time is not on its clock."""
 
     def __init__(self, parts: Parts, num_classes: int, steps: int, evaluations: int) -> None:
         self.parts, self.num_classes, self.steps = parts, num_classes, steps

@@ -66,7 +66,7 @@ def group_loss(look: Mapping[str, Any], classes: Sequence[int]) -> float:
 
 
 def budget_share(run: Mapping[str, Any], classes: Sequence[int]) -> float:
-    """Share of all hidden tokens that were of some classes, in the second half of the run."""
+    """Share of all masked tokens that were of some classes, in the second half of the run."""
     hidden = np.asarray(run["hidden"])
     late = hidden[len(hidden) // 2 :].sum(axis=0)
     return float(late[list(classes)].sum() / late.sum())

@@ -1,4 +1,4 @@
-"""What masking chances cost beside HDF5 files, on one batch of the size that genomic models train on.
+"""What masking probabilities cost beside HDF5 files, on one batch of the size that genomic models train on.
 
     .venv/bin/python benchmarks/store.py [--rounds 15] [--json FILE]
 

@@ -1,6 +1,6 @@
 # %% [markdown]
-# # Filling in hidden bases
-# Trains a small masked language model on a yeast chromosome, and asks it what stands at a hidden place.
+# # Filling in masked bases
+# Trains a small masked language model on a yeast chromosome, and asks it what stands at a masked position.
 
 # %%
 from pathlib import Path
