@@ -106,7 +106,7 @@ def test_an_interrupted_demo_goes_on_and_another_plan_starts_over(tmp_path):
     folder.note(killed=7)
     (folder / "letters").mkdir()
     again, found = claim(tmp_path / "demo", "plan")
-    assert (found, again.notes["killed"], (again / "letters").is_dir()) == ("goes on", 7, True)
+    assert (found, again.notes["killed"], (again / "letters").is_dir()) == ("resumed", 7, True)
     other, found = claim(tmp_path / "demo", "another plan")
     assert (found, other.notes, (other / "letters").exists()) == ("replaced", {"plan": "another plan"}, False)
     other.note(done=True)
@@ -126,10 +126,10 @@ def test_an_interrupt_leaves_no_process_behind(tmp_path):
     finally:
         demo.kill()
     assert demo.returncode == 130, said
-    assert "the same command goes on" in said
+    assert "the same command resumes" in said
     assert "Traceback" not in said
     assert not _processes_with(str(folder))
-    assert claim(folder, json.loads((folder / "demo.json").read_text())["plan"])[1] == "goes on"
+    assert claim(folder, json.loads((folder / "demo.json").read_text())["plan"])[1] == "resumed"
 
 
 def _processes_with(word: str) -> list[str]:

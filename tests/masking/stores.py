@@ -50,7 +50,7 @@ def drawn(step: int, count: int = 20, ranks: int = 1) -> Measured:
 
 
 def content(store: ProbabilityStore) -> dict[str, bytes]:
-    return {name: array.tobytes() for name, array in store.arrays.arrays.items()}
+    return {name: array.tobytes() for name, array in store.mapped.arrays.items()}
 
 
 def written(

@@ -39,7 +39,7 @@ def flip(path: Path, position: int) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_flipped_bit_of_a_plane_is_found(name: str, tmp_path: Path) -> None:
+def test_every_flipped_bit_of_a_value_file_is_found(name: str, tmp_path: Path) -> None:
     compacted(tmp_path / "s")
     opened(tmp_path / "s", tick=2).verify()
     path = tmp_path / "s" / name
@@ -52,7 +52,7 @@ def test_every_flipped_bit_of_a_plane_is_found(name: str, tmp_path: Path) -> Non
     opened(tmp_path / "s", tick=2).verify()
 
 
-def test_what_nobody_wrote_is_sealed_too(tmp_path: Path) -> None:
+def test_what_nobody_wrote_has_checksums_too(tmp_path: Path) -> None:
     opened(tmp_path / "s")
     flip(tmp_path / "s" / "value.bin", 399)
     with pytest.raises(CheckpointError, match=r"value.bin: bytes 384 to 448"):
@@ -143,7 +143,7 @@ def test_a_store_of_before_there_were_seals_is_read(tmp_path: Path) -> None:
     assert any(content(old)["value"])
 
 
-def test_beginning_anew_seals_the_blank_plane(tmp_path: Path) -> None:
+def test_a_reset_writes_checksums_of_blank_values(tmp_path: Path) -> None:
     compacted(tmp_path / "s")
     reset_store(tmp_path / "s")
     opened(tmp_path / "s", tick=2).verify()
@@ -162,7 +162,7 @@ def test_the_blocks_of_spans(pairs: list[tuple[int, int]], item: int) -> None:
 # ---- while a run goes on ----
 
 
-def test_no_checkpoint_is_made_of_a_damaged_plane(tmp_path: Path) -> None:
+def test_no_checkpoint_is_made_of_damaged_values(tmp_path: Path) -> None:
     """Nobody waits for the check while training; who saves does."""
     made = memory(tmp_path / "s")
     made.sync()

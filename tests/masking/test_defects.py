@@ -57,7 +57,7 @@ def test_a_threshold_of_zero_writes_all_and_none_means_none(
     measured = made.measured(chosen(5), np.array([0.9, 0.2, 0.7, 0.1, 0.6], np.float32))
     made.apply(made.flush(measured))
     assert made.store is not None
-    assert int((made.store.arrays.arrays["value"] > 0).sum()) == 2 * known
+    assert int((made.store.mapped.arrays["value"] > 0).sum()) == 2 * known
     made.close()
 
 
@@ -79,7 +79,7 @@ def test_samples_that_are_masked_uniformly_are_learnt_from_too(tmp_path: Path) -
     assert len(made.policy.choose(batch, 0.3, 1)) > 0
     made.apply(made.flush(made.measured(chosen(3), np.full(3, 0.5, np.float32))))
     assert made.store is not None
-    assert int((made.store.arrays.arrays["value"] > 0).sum()) == 6
+    assert int((made.store.mapped.arrays["value"] > 0).sum()) == 6
     made.close()
 
 
@@ -88,7 +88,7 @@ def test_visible_tokens_are_not_written(tmp_path: Path) -> None:
     shown = np.array([True, False, True])
     made.apply(made.flush(made.measured(chosen(3, shown), np.array([0.5, 0.01, 0.5], np.float32))))
     assert made.store is not None
-    assert np.flatnonzero(made.store.arrays.arrays["value"]).tolist() == [0, 1, 4, 5]
+    assert np.flatnonzero(made.store.mapped.arrays["value"]).tolist() == [0, 1, 4, 5]
     made.close()
 
 

@@ -50,7 +50,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
 def of_file(place: Path, name: str) -> np.ndarray:
     """The values of a file's bases; the files follow each other in the arrays."""
     stored = open_stored(place / "run")
-    codes = np.asarray(stored.stores["one_minus_p"].arrays.arrays["value"])
+    codes = np.asarray(stored.stores["one_minus_p"].mapped.arrays["value"])
     values = Decoder("uint8", np.nan)(codes)
     return values[:300] if name == "first.fa" else values[300:]
 

@@ -105,17 +105,17 @@ def test_a_value_is_what_the_network_says_of_that_place(place: Path) -> None:
         Samples(stored.cache, saved.tokenizer, Cut(max_length=34, too_long="window")), stored.offsets.first_N[:-1]
     )
     batch = samples.gather(np.arange(3), np.zeros(3, dtype=np.int64))
-    place_M = next(passes_of(batch, 0.2, saved.config.seed))
+    index_M = next(passes_of(batch, 0.2, saved.config.seed))
     ids = batch.ids_T.clone()
-    ids[place_M] = saved.tokenizer.mask_id
+    ids[index_M] = saved.tokenizer.mask_id
     from dataclasses import replace
 
-    masked = replace(batch, ids_T=ids, read_M=torch.from_numpy(place_M))
+    masked = replace(batch, ids_T=ids, read_M=torch.from_numpy(index_M))
     with torch.no_grad(), evaluation_mode(saved.network):
         p_MV = torch.softmax(saved.network(masked).logits_MV(), -1)
-    wanted = p_MV.gather(1, batch.ids_T[place_M][:, None])[:, 0].numpy()
-    arrays = stored.stores["p_true"].arrays.arrays["value"]
-    np.testing.assert_allclose(arrays[batch.starts_T.numpy()[place_M]].astype(np.float32), wanted, atol=1e-3)
+    wanted = p_MV.gather(1, batch.ids_T[index_M][:, None])[:, 0].numpy()
+    arrays = stored.stores["p_true"].mapped.arrays["value"]
+    np.testing.assert_allclose(arrays[batch.starts_T.numpy()[index_M]].astype(np.float32), wanted, atol=1e-3)
 
 
 def test_letters_of_longer_tokens_are_summed_over_the_tokens_that_have_them() -> None:

@@ -30,7 +30,7 @@ def test_a_store_that_keeps_something_else_is_refused(tmp_path: Path, other: dic
         opened(tmp_path / "s", **other)
 
 
-def test_a_cut_plane_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_value_file_is_refused(tmp_path: Path) -> None:
     opened(tmp_path / "s")
     with (tmp_path / "s" / "value.bin").open("r+b") as file:
         file.truncate(399)
@@ -127,7 +127,7 @@ def test_a_missing_segment_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         store.restore({"0": learner.journal.position}, 4)
 
 
-def test_a_record_outside_the_plane_is_refused(tmp_path: Path) -> None:
+def test_a_record_outside_the_values_is_refused(tmp_path: Path) -> None:
     store = opened(tmp_path / "s")
     for position in (-1, CHARACTERS - 1):
         with pytest.raises(CheckpointError, match="outside the arrays"):

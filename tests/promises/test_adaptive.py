@@ -38,7 +38,7 @@ def chances_of(folder: Path) -> dict[str, bytes]:
     """The newest state of a run's store, that of killed ones too."""
     store = ProbabilityStore(folder / "masking", read_header(folder / "masking"), rule=Rule())
     store.latest()
-    return {name: array.tobytes() for name, array in store.arrays.arrays.items()}
+    return {name: array.tobytes() for name, array in store.mapped.arrays.items()}
 
 
 def all_left(folder: Path) -> dict[str, Any]:
@@ -303,7 +303,7 @@ def test_preparing_a_run_writes_nothing(shrunk: Callable, tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
-def test_a_bit_that_flips_in_the_plane_ends_the_run_before_it_saves(
+def test_a_bit_that_flips_in_the_values_ends_the_run_before_it_saves(
     shrunk: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(masking_store, "COMPACT_BYTES", 1)

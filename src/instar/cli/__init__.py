@@ -71,7 +71,7 @@ def _flushed(code: int) -> int:
 
 
 def _explained(error: Exception) -> int:
-    """Say on stderr what went wrong; the exit code."""
+    """Report on stderr what went wrong; the exit code."""
     from instar.core.limits import named
 
     known = named(error) or error

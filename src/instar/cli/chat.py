@@ -1,4 +1,4 @@
-"""`instar chat`: talk with a causal language model."""
+"""`instar chat`: a conversation with a causal language model."""
 
 import json
 import sys
@@ -23,20 +23,18 @@ def chat(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Text of a turn, {message} in it; the model goes on after it. \\n is a line's end. If not given: the "
+            help="Text of a turn, {message} in it; the model continues from it. \\n is a line's end. If not given: the "
             "tokenizer's own chat template, or else the message and a line's end.",
         ),
     ] = None,
-    system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What the model is told first; for chat templates.")
-    ] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="System message; for chat templates.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Talk with a model, a line at a time; what was said before is kept. The end of the input ends the talk."""
+    """Talk with a model, a line at a time; the conversation so far is kept. The end of the input ends it."""
     from instar.use.chat import Chat
 
     spelt = None if template is None else template.replace("\\n", "\n")
-    talk = Chat(checkpoint, overrides or (), template=spelt, system=system, tell=_tell)
+    conversation = Chat(checkpoint, overrides or (), template=spelt, system=system, tell=_tell)
     is_person = sys.stdin.isatty() and not as_json
     while True:
         if is_person:
@@ -51,13 +49,13 @@ def chat(
         if not message.strip():
             continue
         try:
-            said = talk.answer(message, _nothing if as_json else _write)
+            reply = conversation.answer(message, _nothing if as_json else _write)
         except DataError as error:
             if not is_person:
                 raise
             _tell(str(error))  # the next message may be better
             continue
-        typer.echo(json.dumps(said) if as_json else "")
+        typer.echo(json.dumps(reply) if as_json else "")
 
 
 def _tell(line: str) -> None:

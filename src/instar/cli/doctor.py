@@ -18,7 +18,7 @@ def doctor(
     ] = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Measure this machine: versions, device, threads, disk; says what to do where something is wrong."""
+    """Measure this machine: versions, device, threads, disk; with advice where something is wrong."""
     from instar.run.doctor import doctor as run
 
     findings = []

@@ -14,7 +14,7 @@ from instar.cli.options import AsJson, Model, examples, show
 def fill_mask(
     checkpoint: Model,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="A text with one or more [MASK].")],
-    top: Annotated[int, typer.Option(metavar="N", help="How many fills of each place are shown.")] = 5,
+    top: Annotated[int, typer.Option(metavar="N", help="How many fills of each position are shown.")] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Fill in the [MASK]s of a text or a sequence, with probabilities."""

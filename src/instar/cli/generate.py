@@ -1,4 +1,4 @@
-"""`instar generate`: how texts go on."""
+"""`instar generate`: continuations of texts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -63,7 +63,7 @@ def generate(
     if as_json:
         show(run(checkpoint, given[0], given[1:], tell=_tell), as_json=True)
         return
-    waiting = [given[0]]  # shown once it is known to be text that the model can go on from
+    waiting = [given[0]]  # shown once it is known to be text that the model can continue
 
     def write(text: str) -> None:
         typer.echo("".join([*waiting, text]), nl=False)

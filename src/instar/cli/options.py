@@ -102,7 +102,7 @@ def show(result: Mapping[str, Any], *, as_json: bool) -> None:
         return
     width = max(map(len, result), default=0)
     for name, value in result.items():
-        told = f"{value:.6g}" if isinstance(value, float) else str(value)
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
         if isinstance(value, list):
-            told = f"\n{'':<{width}}  ".join(map(str, value)) or "none"
-        typer.echo(f"{name:<{width}}  {told}")
+            text = f"\n{'':<{width}}  ".join(map(str, value)) or "none"
+        typer.echo(f"{name:<{width}}  {text}")

@@ -1,4 +1,4 @@
-"""`instar predict`: what a checkpoint says about a file, or about a split of its run."""
+"""`instar predict`: predictions of a checkpoint for a file, or about a split of its run."""
 
 from pathlib import Path
 from typing import Annotated, Literal

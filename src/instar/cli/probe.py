@@ -1,4 +1,4 @@
-"""`instar probe`: what a checkpoint says of every token."""
+"""`instar probe`: how well a checkpoint predicts every token."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,7 +32,7 @@ def probe(
     ] = "bigwig",
     as_json: AsJson = False,
 ) -> None:
-    """Mask every token exactly once, with frozen weights, and keep what the checkpoint says of it."""
+    """Mask every token exactly once, with frozen weights, and keep how well the checkpoint predicts it."""
     from instar.tracks.probe import Asked
     from instar.tracks.probe import probe as run
 

@@ -11,7 +11,7 @@ from instar.cli.options import AsJson, examples, given_path, show
 @examples("instar status runs/small", "instar status runs/small --json")
 def status(
     run_folder: Annotated[
-        Path, typer.Argument(parser=given_path, metavar="RUN", help="A run folder, of a run that goes on or is over.")
+        Path, typer.Argument(parser=given_path, metavar="RUN", help="A run folder, of a running or finished run.")
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -74,7 +74,7 @@ def _import(
     ],
     shard: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Samples of an HDF5 shard, where several shards do not say it."),
+        typer.Option(min=1, metavar="N", help="Samples of an HDF5 shard, where the shards do not record it."),
     ] = None,
     genome: GenomeFile = None,
     as_json: AsJson = False,

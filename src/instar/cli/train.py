@@ -1,4 +1,4 @@
-"""`instar train`: train, or go on training."""
+"""`instar train`: train, or resume training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +31,7 @@ def train(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train what a run file describes; an interrupted run goes on where it was."""
+    """Train what a run file describes; an interrupted run resumes where it stopped."""
     from instar.run.train import train as run
 
     show(run(run_file, overrides or (), resume=resume, output=output), as_json=as_json)

@@ -30,7 +30,7 @@ from instar.tracks.stored import Stored, sizes_of
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 CLASSES = 10
-"""Classes of features that are told: those with the most bases."""
+"""Classes of features that are shown: those with the most bases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Arm:
     """One of the two runs."""
 
     loss: float
-    """Nats a masked base of the held-out windows, masked uniformly; the same places for both runs."""
+    """Nats a masked base of the held-out windows, masked uniformly; the same positions for both runs."""
     rate: float
     """Share of the tokens that were masked in training."""
     masked: Track
@@ -76,12 +76,12 @@ class Beside:
         return self.uniform.loss - self.adaptive.loss
 
     def verdict(self) -> str:
-        """Which run was better, as far as one pair of runs can say."""
-        told = f"by {abs(self.gain):.4f} nats (standard error over the held-out windows {self.error:.4f})"
+        """Which run was better, as far as one pair of runs can show."""
+        margin = f"by {abs(self.gain):.4f} nats (standard error over the held-out windows {self.error:.4f})"
         if abs(self.gain) < 2 * self.error:
-            return f"No difference that held-out windows could tell from chance: {told}."
+            return f"No difference that held-out windows could tell from chance: {margin}."
         better, worse = ("Adaptive", "uniform") if self.gain > 0 else ("Uniform", "adaptive")
-        return f"{better} masking was better than {worse} masking in this pair of runs, {told}."
+        return f"{better} masking was better than {worse} masking in this pair of runs, {margin}."
 
 
 def compare(uniform: Arm, adaptive: Arm, error: float, features: Sequence[Feature]) -> Beside:
@@ -102,7 +102,7 @@ def compare(uniform: Arm, adaptive: Arm, error: float, features: Sequence[Featur
             adaptive_p_true=rows[3][kind].mean,
         )
         for kind, first in rows[0].items()
-        if 0 < first.num_bases < num_bases  # what is everywhere says nothing
+        if 0 < first.num_bases < num_bases  # what is everywhere shows nothing
     ]
     return Beside(uniform=uniform, adaptive=adaptive, error=error, classes=tuple(classes[:CLASSES]))
 
@@ -121,7 +121,7 @@ def masked_uniformly(subject: Subject, steps: int) -> tuple[Ints, int]:
         masked = saved.task.prepare(batch, Moment(seed=saved.config.seed, step=step, progress=step / steps))
         spans = spans_of(batch)
         if spans is None or masked.read_M is None:
-            raise ValueError("the batch does not say where its characters lie")
+            raise ValueError("the batch holds no offsets of its characters")
         _count(counts_N, spans[masked.read_M.numpy()])
         might += len(maskable_index(batch))
     return counts_N, might
@@ -152,7 +152,7 @@ def on_chromosomes(stored: Stored, counts_N: Ints) -> Track:
 
 
 def window_losses(subject: Subject) -> tuple[Floats, Ints]:
-    """(W,) nats of all masked places of each held-out window, and how many these are."""
+    """(W,) nats of all masked positions of each held-out window, and how many these are."""
     found = list(_each_window(subject))
     return np.array([loss * count for loss, count in found]), np.array([count for _, count in found])
 

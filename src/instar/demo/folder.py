@@ -1,4 +1,4 @@
-"""The demo's folder: whose it is, and what of it an interrupted demo goes on with."""
+"""The demo's folder: its owner, and what an interrupted demo resumes from."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ class DemoFolder:
         return self.path / name
 
     def note(self, **values: Any) -> None:
-        """Remember values, for the demo that goes on after this one was interrupted."""
+        """Remember values, for the demo that resumes this one after an interruption."""
         self.notes |= values
         marker = self.path / MARKER
         with disk_errors(marker):
@@ -50,14 +50,14 @@ class DemoFolder:
 
 
 def claim(path: Path, plan: str) -> tuple[DemoFolder, str]:
-    """The folder, and how it was found: "new", "goes on" (a demo of the same plan was interrupted) or "replaced".
+    """The folder, and how it was found: "new", "resumed" (a demo of the same plan was interrupted) or "replaced".
 
     OutputError if the folder holds anything and is not a demo's: then nothing in it is touched.
     """
     held = _notes(path)
     try:
         if held is not None and held.get("plan") == plan and not held.get("done"):
-            return DemoFolder(path, {name: value for name, value in held.items() if name != "folder"}), "goes on"
+            return DemoFolder(path, {name: value for name, value in held.items() if name != "folder"}), "resumed"
         if held is not None:
             for name in _PARTS:
                 _remove(path / name)

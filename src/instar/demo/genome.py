@@ -177,7 +177,7 @@ def _measured(plan: Plan, folder: DemoFolder, subject: Subject, features: list[F
     uniform_N, might = masked_uniformly(subject, plan.sizes.steps)
     adaptive_N = masked_by_journal(plan.adaptive, len(uniform_N))
     uniform_W, count_W = window_losses(subject.trained(plan.uniform))
-    adaptive_W, _ = window_losses(subject.trained(plan.adaptive))  # of the same places
+    adaptive_W, _ = window_losses(subject.trained(plan.adaptive))  # of the same positions
 
     def arm(stage: Stage, masked_N: Ints, nll_W: Floats) -> Arm:
         probed = _probed(plan, folder, stage)
@@ -249,7 +249,7 @@ def _write_page(plan: Plan, folder: DemoFolder, beside: Beside, features: list[F
         interval=interval,
         size=size,
         sequence=source.bases(interval),
-        tracks=[BrowserTrack(told, tuple(runs(track[name][: interval.end])), most) for told, track, most in shown],
+        tracks=[BrowserTrack(title, tuple(runs(track[name][: interval.end])), most) for title, track, most in shown],
         features=[one for one in features if one.interval.chromosome == name and one.interval.start < interval.end],
     )
     path = folder / PAGE

@@ -13,12 +13,12 @@ from instar.demo.folder import DemoFolder
 
 @contextmanager
 def showing(folder: DemoFolder) -> Iterator[Children]:
-    """The demo's processes, while it shows; when it has shown all, its folder says so."""
+    """The demo's processes, while it shows; when it has shown all, its folder records it."""
     try:
         with _one_thread(), _leaving_when_asked(), children() as processes:
             yield processes
     except KeyboardInterrupt:
-        raise InterruptedRunError(f"interrupted; the same command goes on in {folder.path}") from None
+        raise InterruptedRunError(f"interrupted; the same command resumes in {folder.path}") from None
     folder.note(done=True)
 
 
@@ -28,7 +28,7 @@ def cpu_seconds() -> float:
 
 
 def load() -> str:
-    """How busy the machine is, where it says so."""
+    """How busy the machine is, where the system reports it."""
     return f", on a machine with a load of {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
 
 
@@ -51,7 +51,7 @@ def _leaving_when_asked() -> Iterator[None]:
 
     def leave(number: int, frame: FrameType | None) -> None:
         del number, frame
-        raise PreemptedError("asked to leave (SIGTERM); the same command goes on")
+        raise PreemptedError("asked to leave (SIGTERM); the same command resumes")
 
     try:
         before = signal.signal(signal.SIGTERM, leave)

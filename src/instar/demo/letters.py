@@ -1,4 +1,4 @@
-"""Parts 2 to 5: a network learns to fill in letters, is killed half-way, and goes on as if nothing had been."""
+"""Parts 2 to 5: a network learns to fill in letters, is killed half-way, and resumes as if nothing had happened."""
 
 import time
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def show_untrained(screen: Screen, plan: Plan) -> tuple[Subject, float]:
     """Part 2; returns the untrained network and the floor."""
     subject = untrained(plan.letters)
     tokens = _paragraph(subject)
-    screen.part(2, "A piece of a speech, held out from training, with masked letters")
+    screen.part(2, "Part of a speech, held out from training, with masked letters")
     screen.masked(tokens)
     screen.say(f"What the untrained network fills in ({screen.legend()}):")
     screen.filled(tokens)
@@ -50,7 +50,7 @@ def train_and_kill(
     before = subject.scores()["masked_accuracy"]
     screen.part(3, f"It trains: {parameters:,} weights, {plan.sizes.letters:,} steps, one core")
     screen.say(
-        f"Floor: always guessing a space is right in {floor:.1%} of the masked places. Untrained: {before:.1%}. "
+        f"Floor: always guessing a space is right in {floor:.1%} of the masked positions. Untrained: {before:.1%}. "
         "(The same run trains on the other core and is left in peace: it is needed for the comparison.)"
     )
     kill_step = _train(screen, plan, folder, children, floor)
@@ -61,7 +61,7 @@ def train_and_kill(
     accuracy = after.scores()["masked_accuracy"]
     tokens = _paragraph(after)
     masked = [token for token in tokens if token["masked"]]
-    screen.part(5, "The same piece of the speech, filled in by the trained network")
+    screen.part(5, "The same part of the speech, filled in by the trained network")
     screen.filled(tokens)
     screen.say(
         f"{sum(token['right'] for token in masked)} of these {len(masked)} letters are right ({screen.legend()}); "
@@ -75,17 +75,17 @@ def train_and_kill(
 
 
 def space_floor(subject: Subject) -> float:
-    """Share of the evaluation's masked places that hold a space."""
+    """Share of the evaluation's masked positions that hold a space."""
     saved = subject.saved
     (space,) = saved.tokenizer.encode_batch([" "])[0].ids.tolist()
     moment = Moment(seed=saved.config.seed, step=0, progress=1.0, evaluating=True)
-    spaces = places = 0
+    spaces = positions = 0
     for batch in subject.held_out.batches(1 << 14):
         target_M = saved.task.prepare(batch, moment).target_M
         if target_M is not None:
             spaces += int((target_M == space).sum())
-            places += len(target_M)
-    return spaces / max(1, places)
+            positions += len(target_M)
+    return spaces / max(1, positions)
 
 
 def _train(screen: Screen, plan: Plan, folder: DemoFolder, children: Children, floor: float) -> int:

@@ -39,11 +39,11 @@ class Subject:
 
     def trained(self, stage: Stage) -> "Subject":
         """The same with the weights of the newest checkpoint of the stage: their average, where the run keeps one."""
-        place = RunFolder(stage.folder).checkpoints()[-1][1]
+        path = RunFolder(stage.folder).checkpoints()[-1][1]
         saved = self.saved
-        network = make_network(saved.config, saved.tokenizer, saved.labels, saved.task, place)
-        take_average(network, place)
-        return replace(self, saved=replace(saved, folder=place, network=network))
+        network = make_network(saved.config, saved.tokenizer, saved.labels, saved.task, path)
+        take_average(network, path)
+        return replace(self, saved=replace(saved, folder=path, network=network))
 
     def scores(self) -> dict[str, Any]:
         """Scores on the held-out data, as training reports them."""
@@ -58,7 +58,7 @@ class Subject:
         return evaluator.scores(self.held_out.batches(EVALUATION_TOKENS))
 
     def rows(self) -> list[dict[str, Any]]:
-        """What the network says of the first held-out samples; the same samples and masks before and after."""
+        """Predictions for the first held-out samples; the same samples and masks before and after."""
         saved = self.saved
         preview = Preview(
             network=saved.network,
@@ -91,7 +91,7 @@ def untrained(stage: Stage) -> Subject:
 
 
 def texts_of(samples: Samples, cache: TokenCache, documents: list[str]) -> list[str]:
-    """The characters of each held-out piece, cut from the documents they stand in."""
+    """The characters of each held-out window, cut from the documents they stand in."""
     document_S, first_S, end_S = samples.segments.bounds(np.arange(len(samples.segments)))
     found = []
     for document, first, end in zip(document_S.tolist(), first_S.tolist(), end_S.tolist(), strict=True):

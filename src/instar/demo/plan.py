@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """Equal for demos that train the same: one may go on where another was interrupted."""
+        """Equal for demos that train the same: one may resume where another was interrupted."""
         return name_of(self.letters, self.twin, self.dna, self.splice, self.fresh, self.speech)
 
 
@@ -97,7 +97,7 @@ _DNA = (
     "train.optimizer={kind: adamw, lr: 3e-3}",
     "data.max_length=62",
 )
-"""A network and windows that the classifier can begin from: it has to know at which place a base stands."""
+"""A network and windows that the classifier can begin from: it has to know the position of a base."""
 
 
 def every(steps: int, evaluations: int) -> tuple[str, ...]:

@@ -23,13 +23,13 @@ class Screen:
 
     @property
     def has_colours(self) -> bool:
-        """Whether right and wrong can be told apart by colour."""
+        """Whether colour can tell right from wrong."""
         return self.console.is_terminal and not self.console.no_color
 
     def found(self, folder: Path, how: str) -> None:
         """How the demo's folder was found."""
-        if how == "goes on":
-            self.console.print(f"An interrupted demo lies in {folder}: its trainings go on where they were.")
+        if how == "resumed":
+            self.console.print(f"An interrupted demo lies in {folder}: its trainings resume.")
         elif how == "replaced":
             self.console.print(f"The earlier demo in {folder} is replaced.")
 

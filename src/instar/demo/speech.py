@@ -28,7 +28,7 @@ class Speech:
     """gzip that may look back on the end of the training text."""
     num_characters: int
     samples: tuple[str, str]
-    """How the network goes on from the prompt before and after."""
+    """How the network continues the prompt before and after."""
 
 
 def write(screen: Screen, plan: Plan, children: Children) -> Speech:

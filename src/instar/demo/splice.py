@@ -18,13 +18,13 @@ _PAUSE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Floors:
-    """Shares of the held-out sequences that are told right without a network."""
+    """Shares of the held-out sequences that are classified right without a network."""
 
     majority: float
     three_mers: float
     """Naive Bayes over counts of three bases, wherever they stand."""
-    places: float
-    """Naive Bayes that knows which base stands at which place: the splice site is always in the middle."""
+    positions: float
+    """Naive Bayes that knows which base stands at which position: the splice site is always in the middle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def splice_rows(splice: Splice) -> list[tuple[str, str]]:
     shares = (
         ("always the commonest class", splice.floors.majority),
         ("3-mer naive Bayes", splice.floors.three_mers),
-        ("naive Bayes that is told every base's place", splice.floors.places),
+        ("naive Bayes that knows every base's position", splice.floors.positions),
         ("transformer, begun fresh", splice.fresh),
         ("transformer, fine-tuned from the genome's", splice.fine_tuned),
     )
@@ -123,12 +123,12 @@ def measure_floors(subject: Subject) -> Floors:
     majority = np.bincount(train_labels).argmax()
     counts = CountVectorizer(analyzer="char", ngram_range=(3, 3), lowercase=False)
     three_mers = MultinomialNB().fit(counts.fit_transform(train), train_labels)
-    places = OneHotEncoder(handle_unknown="ignore")
-    by_place = BernoulliNB().fit(places.fit_transform([list(text) for text in train]), train_labels)
+    positions = OneHotEncoder(handle_unknown="ignore")
+    by_position = BernoulliNB().fit(positions.fit_transform([list(text) for text in train]), train_labels)
     return Floors(
         majority=float((labels == majority).mean()),
         three_mers=float(three_mers.score(counts.transform(held_out), labels)),
-        places=float(by_place.score(places.transform([list(text) for text in held_out]), labels)),
+        positions=float(by_position.score(positions.transform([list(text) for text in held_out]), labels)),
     )
 
 

@@ -1,6 +1,6 @@
-"""Every token hidden exactly once, and what a frozen network then says of it.
+"""Every token masked exactly once, and how well a frozen network then predicts it.
 
-Shape letters: T tokens, P places that may be hidden, M places of a pass, V vocabulary, K letters of a token.
+Shape letters: T tokens, P positions that may be masked, M positions of a pass, V vocabulary, K letters of a token.
 """
 
 import math
@@ -25,10 +25,10 @@ _LOGITS = 1 << 24
 
 
 @dataclass(frozen=True)
-class Said:
-    """What was said of the hidden places of one pass, on the host, float32."""
+class PassScores:
+    """How well the masked positions of one pass were predicted, on the host, float32."""
 
-    place_M: NDArray[np.int64]
+    index_M: NDArray[np.int64]
     nll_M: NDArray[np.float32]
     """Nats."""
     rank_M: NDArray[np.int64]
@@ -36,30 +36,30 @@ class Said:
     entropy_M: NDArray[np.float32]
     """Nats."""
     bases_MK4: NDArray[np.float32] | None
-    """Chance of A, C, G and T at each letter of the token; None where tokens are no bases."""
+    """Probability of A, C, G and T at each letter of the token; None where tokens are no bases."""
 
 
-def to_arrays(passes: Sequence[Said]) -> dict[str, NDArray[Any]]:
-    """What was said, as arrays with names."""
+def to_arrays(passes: Sequence[PassScores]) -> dict[str, NDArray[Any]]:
+    """Scores as arrays with names."""
     return {
         f"{number}.{name}": values
-        for number, said in enumerate(passes)
-        for name, values in vars(said).items()
+        for number, scores in enumerate(passes)
+        for name, values in vars(scores).items()
         if values is not None
     }
 
 
-def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> list[Said]:
+def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> list[PassScores]:
     """What `to_arrays` was given."""
     count = 1 + max((int(name.split(".")[0]) for name in arrays), default=-1)
-    names = [field.name for field in fields(Said)]
-    return [Said(*(arrays.get(f"{number}.{name}") for name in names)) for number in range(count)]  # type: ignore[arg-type]
+    names = [field.name for field in fields(PassScores)]
+    return [PassScores(*(arrays.get(f"{number}.{name}") for name in names)) for number in range(count)]  # type: ignore[arg-type]
 
 
 def passes_of(batch: Batch, rate: float, key: int) -> Iterator[NDArray[np.int64]]:
-    """ceil(1 / rate) sets of places, ascending, in which every place that may be hidden comes exactly once.
+    """ceil(1 / rate) sets of positions, ascending, in which every position that may be masked comes exactly once.
 
-    In each document a random place in each pass, the same in any company.
+    In each document a random position in each pass, the same in any company.
     """
     index_P = maskable_index(batch)
     document_P = documents_of(batch, index_P)
@@ -75,7 +75,7 @@ def passes_of(batch: Batch, rate: float, key: int) -> Iterator[NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Prober:
-    """Asks a network that nobody trains."""
+    """Runs a network without training it."""
 
     network: Network
     tokenizer: Tokenizer
@@ -83,35 +83,35 @@ class Prober:
     rate: float
     seed: int
     letters_V: tuple[str, ...] | None = None
-    """The bases of each vocabulary entry ('' for others), where the chances of bases are asked for."""
+    """The bases of each vocabulary entry ('' for others), where the probabilities of bases are asked for."""
 
     @torch.no_grad()
-    def ask(self, batch: Batch) -> Iterator[Said]:
-        """What the network says of each place, pass after pass; hidden places show [MASK]."""
+    def ask(self, batch: Batch) -> Iterator[PassScores]:
+        """The scores of each position, pass after pass; masked positions show [MASK]."""
         tables = None if self.letters_V is None else base_tables(self.letters_V).to(self.device)
         with evaluation_mode(self.network):
-            for place_M in passes_of(batch, self.rate, self.seed):
-                if len(place_M):
-                    yield self._said(batch, place_M, tables)
+            for index_M in passes_of(batch, self.rate, self.seed):
+                if len(index_M):
+                    yield self._scored(batch, index_M, tables)
 
-    def _said(self, batch: Batch, place_M: NDArray[np.int64], tables: Tensor | None) -> Said:
+    def _scored(self, batch: Batch, index_M: NDArray[np.int64], tables: Tensor | None) -> PassScores:
         ids_T = batch.ids_T.clone()
-        read_M = torch.from_numpy(place_M)
+        read_M = torch.from_numpy(index_M)
         target_M = ids_T[read_M]
         ids_T[read_M] = int(self.tokenizer.mask_id or 0)
-        hidden = replace(batch, ids_T=ids_T, read_M=read_M, starts_T=None, characters_T=None, lower_T=None)
-        logits_MV = self.network(hidden.to(self.device)).logits_MV()
+        masked = replace(batch, ids_T=ids_T, read_M=read_M, starts_T=None, characters_T=None, lower_T=None)
+        logits_MV = self.network(masked.to(self.device)).logits_MV()
         parts: list[list[Tensor]] = [[], [], [], []]
         size = max(1, _LOGITS // logits_MV.shape[1])
-        pieces = zip(torch.split(logits_MV, size), torch.split(target_M.to(self.device), size), strict=True)
-        for part_MV, right_M in pieces:
-            for column, value in zip(parts, _judged(part_MV, right_M, tables), strict=True):
+        chunks = zip(torch.split(logits_MV, size), torch.split(target_M.to(self.device), size), strict=True)
+        for part_MV, right_M in chunks:
+            for column, value in zip(parts, _scores(part_MV, right_M, tables), strict=True):
                 column.append(value)
         nll_M, rank_M, entropy_M, bases = (torch.cat(column).cpu().numpy() for column in parts)
-        return Said(place_M, nll_M, rank_M, entropy_M, None if tables is None else bases)
+        return PassScores(index_M, nll_M, rank_M, entropy_M, None if tables is None else bases)
 
 
-def _judged(logits_MV: Tensor, target_M: Tensor, tables: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _scores(logits_MV: Tensor, target_M: Tensor, tables: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     log_p_MV = torch.log_softmax(logits_MV.float(), dim=-1)
     right_M1 = log_p_MV.gather(1, target_M[:, None])
     rank_M = (log_p_MV > right_M1).sum(-1) + 1
@@ -119,8 +119,13 @@ def _judged(logits_MV: Tensor, target_M: Tensor, tables: Tensor | None) -> tuple
     entropy_M = -(p_MV * log_p_MV).sum(-1)
     if tables is None:
         return -right_M1[:, 0], rank_M, entropy_M, rank_M
-    chances_MK4 = torch.einsum("mv,kvb->mkb", p_MV, tables)
-    return -right_M1[:, 0], rank_M, entropy_M, chances_MK4 / chances_MK4.sum(-1, keepdim=True).clamp(min=1e-12)
+    probabilities_MK4 = torch.einsum("mv,kvb->mkb", p_MV, tables)
+    return (
+        -right_M1[:, 0],
+        rank_M,
+        entropy_M,
+        probabilities_MK4 / probabilities_MK4.sum(-1, keepdim=True).clamp(min=1e-12),
+    )
 
 
 def base_tables(letters_V: tuple[str, ...]) -> Tensor:
@@ -128,9 +133,9 @@ def base_tables(letters_V: tuple[str, ...]) -> Tensor:
     longest = max(map(len, letters_V))
     tables = torch.zeros(longest, len(letters_V), len(BASES))
     for number, letters in enumerate(letters_V):
-        for place, letter in enumerate(letters):
+        for index, letter in enumerate(letters):
             if letter in BASES:
-                tables[place, number, BASES.index(letter)] = 1.0
+                tables[index, number, BASES.index(letter)] = 1.0
     return tables
 
 

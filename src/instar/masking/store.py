@@ -75,7 +75,7 @@ class ProbabilityStore:
     ) -> None:
         """The store as its files are; see `open_store` for one that may not be there yet."""
         self.folder, self.schema, self.rule, self.prior, self.decay = folder, schema, rule, prior, decay
-        self.arrays = ValueArrays(folder, schema)
+        self.mapped = ValueArrays(folder, schema)
         self._decode = Decoder(schema.dtype, np.nan)
         self._decode_or_prior = Decoder(schema.dtype, prior)
         values = Decoder("uint8", prior)(np.arange(256, dtype=np.uint8)).astype(np.float64)
@@ -88,7 +88,7 @@ class ProbabilityStore:
 
         One gather and one segmented mean. NaN for tokens without characters.
         """
-        arrays = self.arrays.arrays
+        arrays = self.mapped.arrays
         is_faded = self.decay > 0 and AGE in arrays
         if self.schema.dtype == "uint8" and "slow" not in arrays and not is_faded:
             return self._means(arrays["value"], spans)
@@ -118,7 +118,7 @@ class ProbabilityStore:
         codes = []
         for name in self.schema.channels:
             rule = rules[name]
-            array = self.arrays.arrays[name]
+            array = self.mapped.arrays[name]
             old_N = array[spans.characters()] if rule.rate < 1 else array[:0]
             codes.append(rule.codes(old_N, values_M, spans.length_T))
         first, last = np.searchsorted(rank_M, [rank, rank + 1])
@@ -129,7 +129,7 @@ class ProbabilityStore:
 
     def apply(self, change: Change) -> None:
         """Make a change visible, with one scatter; where tokens overlap, the later one counts."""
-        self._write(self.arrays.put, change)
+        self._write(self.mapped.put, change)
 
     def _write(self, put: Put, change: Change) -> None:
         index_N = change.spans.characters()
@@ -144,7 +144,7 @@ class ProbabilityStore:
         last = spans.start_T + spans.length_T
         if len(spans) and (spans.start_T.min() < 0 or last.max() > self.schema.num_characters):
             raise CheckpointError(f"{self.folder}: a record of step {record.step} lies outside the arrays")
-        dtype = self.arrays.arrays["value"].dtype
+        dtype = self.mapped.arrays["value"].dtype
         if len(record.codes) != len(self.schema.channels) * spans.num_characters * dtype.itemsize:
             raise CheckpointError(f"{self.folder}: a record of step {record.step} has another size than its spans")
         codes = np.frombuffer(record.codes, dtype).reshape(len(self.schema.channels), -1)
@@ -164,7 +164,7 @@ class ProbabilityStore:
                 f"{self.folder}: the journal was compacted up to step {self.schema.compacted_step}, which is after the "
                 f"checkpoint of step {step}; resume from a later checkpoint, or begin in another folder"
             )
-        self.arrays = ValueArrays(self.folder, self.schema)
+        self.mapped = ValueArrays(self.folder, self.schema)
         pending: list[Change] = []
         for record in self._records(positions):
             change = self.change_of(record)

@@ -1,4 +1,4 @@
-"""What a run's store says for its report: values along the corpus, coverage, ages, means by annotation over time."""
+"""What a report shows of a run's store: values along the corpus, coverage, ages, means by annotation over time."""
 
 from collections.abc import Callable, Iterator
 from heapq import merge
@@ -31,7 +31,7 @@ _AGES = (0, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 def store_facts(
     run: Path, annotation: Path | None = None, log: Callable[[str], None] = lambda _: None
 ) -> StoreFacts | None:
-    """What the run's store says; None for a run that keeps none, or whose data are gone.
+    """Facts of the run's store; None for a run that keeps none, or whose data are gone.
 
     `log` gets why a run's values cannot be shown, and which features of the annotation were skipped.
     """
@@ -43,7 +43,7 @@ def store_facts(
         log(f"{error}; the figures of the masking values are left out")
         return None
     name, store = next(iter(stored.stores.items()))
-    arrays = store.arrays.arrays["value"]
+    arrays = store.mapped.arrays["value"]
     values, known = np.zeros(10, dtype=np.int64), 0
     decode = Decoder(store.schema.dtype, np.nan)
     for first in range(0, len(arrays), _SCAN):
@@ -72,15 +72,15 @@ def _features(stored: Stored, annotation: Path, log: Callable[[str], None]) -> l
 def _bins(stored: Stored, name: str) -> Iterator[Bin]:
     """Some hundred stretches of equal length; documents of a text run together, chromosomes do not."""
     cache = stored.cache
-    places: dict[int, list[NDArray[np.float32]]] = {}
+    parts_of: dict[int, list[NDArray[np.float32]]] = {}
     names: dict[int, str] = {}
     for document in range(cache.num_documents):
         record, file = cache.record(document), cache.file(document)
         names[record] = cache.name(document) + (f" ({file.name})" if file and cache.has_equal_names else "")
-        places.setdefault(record, []).append(stored.values(name, document))
-    total = sum(len(part) for parts in places.values() for part in parts)
+        parts_of.setdefault(record, []).append(stored.values(name, document))
+    total = sum(len(part) for parts in parts_of.values() for part in parts)
     size = max(1, -(-total // BINS))
-    for record, parts in places.items():
+    for record, parts in parts_of.items():
         name = names[record]
         whole = np.concatenate(parts)
         for start in range(0, len(whole), size):
@@ -91,9 +91,9 @@ def _bins(stored: Stored, name: str) -> Iterator[Bin]:
 
 
 def _ages(store: ProbabilityStore) -> Iterator[tuple[int, int]]:
-    if AGE not in store.arrays.arrays:
+    if AGE not in store.mapped.arrays:
         return
-    ticks = np.asarray(store.arrays.arrays[AGE])
+    ticks = np.asarray(store.mapped.arrays[AGE])
     seen = ticks[ticks > 0].astype(np.int64)
     if not len(seen):
         return
@@ -110,15 +110,15 @@ def _classes(stored: Stored, store: ProbabilityStore, features: list[Feature]) -
     if not records:
         return
     first, last = records[0], records[-1]
-    marks = np.unique(np.linspace(first, last, MOMENTS).astype(np.int64)).tolist()
+    steps = np.unique(np.linspace(first, last, MOMENTS).astype(np.int64)).tolist()
     again = ProbabilityStore(store.folder, store.schema, rule=store.rule)
     decode = Decoder(store.schema.dtype, np.nan)
     for record in _records(store):
-        while marks and record.step > marks[0]:
-            yield from classes.means(marks.pop(0), decode(np.asarray(again.arrays.arrays["value"])))
+        while steps and record.step > steps[0]:
+            yield from classes.means(steps.pop(0), decode(np.asarray(again.mapped.arrays["value"])))
         again.apply(again.change_of(record))
-    for mark in marks:
-        yield from classes.means(mark, decode(np.asarray(again.arrays.arrays["value"])))
+    for step in steps:
+        yield from classes.means(step, decode(np.asarray(again.mapped.arrays["value"])))
 
 
 def _records(store: ProbabilityStore) -> Iterator[Record]:
@@ -136,14 +136,14 @@ class _Classes:
 
     def __init__(self, stored: Stored, features: list[Feature]) -> None:
         kinds: dict[str, int] = {}
-        places: dict[str, list[tuple[int, int, int]]] = {}
+        parts_of: dict[str, list[tuple[int, int, int]]] = {}
         for feature in features:
             number = kinds.setdefault(feature.kind, len(kinds))
-            places.setdefault(feature.interval.chromosome, []).append(
+            parts_of.setdefault(feature.interval.chromosome, []).append(
                 (number, feature.interval.start, feature.interval.end)
             )
         documents = _documents(stored)
-        parts = [_in_plane(np.array(rows), documents[name]) for name, rows in places.items() if name in documents]
+        parts = [_in_arrays(np.array(rows), documents[name]) for name, rows in parts_of.items() if name in documents]
         none = np.zeros((3, 0), dtype=np.int64)
         kind_F, start_F, end_F = np.concatenate([none, *parts], axis=1)
         self._coverage = Coverage(kind_F, start_F, end_F, num_kinds=len(kinds), size=stored.offsets.num_characters)
@@ -168,7 +168,7 @@ def _documents(stored: Stored) -> dict[str, NDArray[np.int64]]:
     return {name: np.array(sorted(each), dtype=np.int64).T for name, each in rows.items()}
 
 
-def _in_plane(features: NDArray[np.int64], documents: NDArray[np.int64]) -> NDArray[np.int64]:
+def _in_arrays(features: NDArray[np.int64], documents: NDArray[np.int64]) -> NDArray[np.int64]:
     """(3, G): class, start and end in the arrays of what lies in documents, of (F, 3) features on a chromosome."""
     kind_F, start_F, end_F = features.T
     begin_D, finish_D, first_D = documents

@@ -1,6 +1,6 @@
-"""`probe`: what a frozen checkpoint says of every token of a corpus, masked exactly once.
+"""`probe`: how well a frozen checkpoint predicts every token of a corpus, masked exactly once.
 
-Letters: M places of a pass, N characters.
+Letters: M positions of a pass, N characters.
 """
 
 from collections import deque
@@ -25,7 +25,7 @@ from instar.data.located import Located
 from instar.data.samples import Samples
 from instar.data.source import Genome, Source
 from instar.inference.division import Division
-from instar.inference.probe import BASES, Prober, Said, from_arrays, letters_of, to_arrays
+from instar.inference.probe import BASES, PassScores, Prober, from_arrays, letters_of, to_arrays
 from instar.masking.array_writer import ArrayWriter
 from instar.masking.offsets import CharacterOffsets, Spans
 from instar.masking.statistic import scale_of
@@ -60,7 +60,7 @@ class Asked:
 
 @divided
 def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
-    """Write what the checkpoint says of every token into a new folder; its weights are proven untouched.
+    """Write how well the checkpoint predicts every token into a new folder; its weights are proven untouched.
 
     Processes divide the batches, and the main one writes.
     """
@@ -81,17 +81,17 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
     offsets = offsets_of(config, cache)
     located = Located(Samples(cache, saved.tokenizer, cut), offsets.first_N[:-1])
     digest = weights_digest(saved.network)
-    said = _said(_prober(saved, config, rate), located, shared)
+    scores = _scored(_prober(saved, config, rate), located, shared)
     if not shared.is_main:
-        deque(said, maxlen=0)
+        deque(scores, maxlen=0)
         must_be_untouched(saved.network, digest)
         shared.exchange(b"")
         return {}
     with _new_folder(output):
         is_genome = isinstance(config.data.train, Genome)
-        arrays = _Planes(output / PROBE, offsets, saved.tokenizer.vocab_size, with_bases=is_genome)
+        arrays = _MeasureStores(output / PROBE, offsets, saved.tokenizer.vocab_size, with_bases=is_genome)
         with arrays:
-            for index_D, passes in said:
+            for index_D, passes in scores:
                 arrays.write(_gathered(located, index_D), passes)
         must_be_untouched(saved.network, digest)
         shared.exchange(b"")  # the weights of all processes are untouched
@@ -100,9 +100,9 @@ def probe(checkpoint: Path, output: Path, asked: Asked) -> dict[str, Any]:
         replace_bytes(output / "run.yaml", to_json(config.model_dump(mode="json", by_alias=True)))
         facts = {"checkpoint": str(checkpoint), "rate": rate, "tokens": arrays.count, "weights_sha256": digest}
         write_json(output / "probe.json", facts | arrays.means())
-    told = cache.token_count.facts() | ({} if warning is None else {"warning": warning})
+    counted = cache.token_count.facts() | ({} if warning is None else {"warning": warning})
     written = _tracks(output, config.data.train, asked.tracks)
-    return {"output": str(output), **facts, **arrays.means(), "weights": "untouched", "tracks": written, **told}
+    return {"output": str(output), **facts, **arrays.means(), "weights": "untouched", "tracks": written, **counted}
 
 
 def _prober(saved: Saved, config: RunConfig, rate: float) -> Prober:
@@ -163,11 +163,11 @@ def _must_have_tracks(source: Genome) -> None:
         raise UsageError(f"{error}; with --tracks none the values are kept without tracks") from error
 
 
-def _said(prober: Prober, located: Located, shared: Division) -> Iterator[tuple[NDArray[np.int64], list[Said]]]:
-    """The samples of each batch, and what was said of each pass over them, in order; each process computes some."""
+def _scored(prober: Prober, located: Located, shared: Division) -> Iterator[tuple[NDArray[np.int64], list[PassScores]]]:
+    """The samples of each batch, and the scores of each pass over them, in order; each process computes some."""
     remaining = _batches(located)
     while batches := list(islice(remaining, shared.size)):
-        mine = [said for index_D in shared.mine(batches) for said in prober.ask(_gathered(located, index_D))]
+        mine = [scores for index_D in shared.mine(batches) for scores in prober.ask(_gathered(located, index_D))]
         yield from zip(batches, map(from_arrays, shared.arrays(to_arrays(mine))), strict=False)
 
 
@@ -184,7 +184,7 @@ def _gathered(located: Located, index_D: NDArray[np.int64]) -> Batch:
     return located.gather(index_D, np.zeros(len(index_D), dtype=np.int64))
 
 
-class _Planes:
+class _MeasureStores:
     """One store a measure, written in place; `with` puts the values on the disk."""
 
     def __init__(self, folder: Path, offsets: CharacterOffsets, vocab_size: int, *, with_bases: bool) -> None:
@@ -218,30 +218,30 @@ class _Planes:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def write(self, batch: Batch, passes: Iterable[Said]) -> None:
-        """Put what was said of a batch where its characters lie."""
-        for said in passes:
-            self._write_pass(batch, said)
+    def write(self, batch: Batch, passes: Iterable[PassScores]) -> None:
+        """Put the scores of a batch where its characters lie."""
+        for scores in passes:
+            self._write_pass(batch, scores)
 
-    def _write_pass(self, batch: Batch, said: Said) -> None:
+    def _write_pass(self, batch: Batch, scores: PassScores) -> None:
         if batch.starts_T is None or batch.characters_T is None:
-            raise ValueError("the batch does not say where its characters lie")
-        spans = Spans(batch.starts_T.numpy(), batch.characters_T.numpy())[said.place_M]
+            raise ValueError("the batch holds no offsets of its characters")
+        spans = Spans(batch.starts_T.numpy(), batch.characters_T.numpy())[scores.index_M]
         index_N, length_M = spans.characters(), spans.length_T
         values: Mapping[str, NDArray[np.float32]] = {
-            "p_true": np.exp(-said.nll_M),
-            "nll": said.nll_M,
-            "reciprocal_rank": (1 / said.rank_M).astype(np.float32),
-            "entropy": said.entropy_M,
+            "p_true": np.exp(-scores.nll_M),
+            "nll": scores.nll_M,
+            "reciprocal_rank": (1 / scores.rank_M).astype(np.float32),
+            "entropy": scores.entropy_M,
         }
         for name, value_M in values.items():
             self._sums[name] += float(value_M.sum(dtype=np.float64))
             self._put(name, index_N, np.repeat(value_M, length_M))
-        self.count += len(said.place_M)
-        if said.bases_MK4 is not None:
+        self.count += len(scores.index_M)
+        if scores.bases_MK4 is not None:
             letter_N = np.arange(len(index_N)) - np.repeat(np.cumsum(length_M) - length_M, length_M)
             row_N = np.repeat(np.arange(len(length_M)), length_M)
-            probabilities_N4 = said.bases_MK4[row_N, np.minimum(letter_N, said.bases_MK4.shape[1] - 1)]
+            probabilities_N4 = scores.bases_MK4[row_N, np.minimum(letter_N, scores.bases_MK4.shape[1] - 1)]
             for number, base in enumerate(BASES):
                 self._put(f"probability_{base}", index_N, probabilities_N4[:, number])
 

@@ -2,7 +2,7 @@
 
 `shard_7.hdf5` holds the samples 7 N to 8 N - 1, each as a data set named by its number within the shard: a float for
 each character, NaN where nothing is known. Samples are the documents of the source in order, empty ones counted. Data
-sets and shards that are not there are unseen: such stores were filled as training went on.
+sets and shards that are not there are unseen: such stores were filled during training.
 """
 
 import re
@@ -101,7 +101,7 @@ class Shards:
 
         `schema` is that of the store which is to take the values.
 
-        `samples_per_shard` None: as the shards say that instar wrote, or no matter, where there is shard 0 only.
+        `samples_per_shard` None: as recorded in shards that instar wrote, or no matter, where there is shard 0 only.
         """
         self._h5py = _h5py()
         self._folder = folder
@@ -138,7 +138,7 @@ class Shards:
         return {"samples": len(self.samples), "missing_samples": len(self._numbers) - len(self.samples)}
 
     def notices(self) -> tuple[str, ...]:
-        """What is to be said about what is missing."""
+        """What is to be reported about what is missing."""
         missing = len(self._numbers) - len(self.samples)
         if not missing:
             return ()
@@ -176,7 +176,7 @@ class Shards:
             raise DataError(f"{path}: is not a whole HDF5 shard (reading it failed: {error})") from error
 
     def _walk(self, path: Path, longest: int) -> str:
-        """Read attributes, links, headers and values, as `__init__` does after it; what can be told is told there."""
+        """Read attributes, links, headers and values, as `__init__` does after it; faults are reported there."""
         with suppress(*_DAMAGE), self._h5py.File(path, "r") as file:
             for name in file.attrs:
                 if file.attrs.get_id(name).shape == ():
@@ -191,7 +191,7 @@ class Shards:
         return ""
 
     def _declare(self, path: Path, file: Any) -> None:
-        """Take over what a shard that instar wrote says of itself, and check it."""
+        """Take over what a shard that instar wrote records of itself, and check it."""
         facts = {name: file.attrs[name] for name in file.attrs if file.attrs.get_id(name).shape == ()}
         if facts.get("format") != _FORMAT:
             return
@@ -212,7 +212,7 @@ class Shards:
     def _scan(self, shard: int, path: Path, file: Any) -> None:
         if self._declared is None and shard:
             self._fault(
-                f"{path}: how many samples a shard has is not known, so neither is which documents these are; say it "
+                f"{path}: how many samples a shard has is not known, so neither is which documents these are; set it "
                 f"with --shard N ({SAMPLES_PER_SHARD:,} is what `instar tracks export` writes)"
             )
             return
@@ -292,8 +292,8 @@ def _ranges(numbers: list[int]) -> str:
     """Ascending numbers, those that follow each other as 3-7."""
     starts = [number for number in numbers if number - 1 not in set(numbers)]
     ends = [number for number in numbers if number + 1 not in set(numbers)]
-    told = [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
-    return ", ".join(told[:8]) + (f" and {len(told) - 8} more" if len(told) > 8 else "")
+    ranges = [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
+    return ", ".join(ranges[:8]) + (f" and {len(ranges) - 8} more" if len(ranges) > 8 else "")
 
 
 @contextmanager

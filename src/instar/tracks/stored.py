@@ -54,25 +54,25 @@ class Stored:
         """(B,) numbers of a document's characters, 0 to 1; NaN where nothing is known."""
         store = self.stores[name]
         first, last = (self.offsets.at(number) for number in (document, document + 1))
-        return Decoder(store.schema.dtype, np.nan)(np.asarray(store.arrays.arrays["value"][first:last]))
+        return Decoder(store.schema.dtype, np.nan)(np.asarray(store.mapped.arrays["value"][first:last]))
 
     def stores_with(self, what: What) -> list[str]:
         """The stores that hold `what`; UsageError where none does."""
         if what == "value":
             return list(self.stores)
         if what == "age":
-            names = [name for name, store in self.stores.items() if AGE in store.arrays.arrays]
+            names = [name for name, store in self.stores.items() if AGE in store.mapped.arrays]
             if not names:
                 raise UsageError(NO_AGES)
             return names
         measured = {store.schema.statistic: name for name, store in self.stores.items()}
         found = next((measured[one] for one in ("p_true", "one_minus_p", "nll") if one in measured), None)
         if found is None:
-            raise UsageError(f"p_true cannot be told from {few(measured)}; ask for value")
+            raise UsageError(f"p_true cannot be computed from {few(measured)}; ask for value")
         return [found]
 
     def units(self, what: What) -> Iterator[str]:
-        """What is to be said of values that are shares of a number of nats, or of one strand only."""
+        """What is to be reported of values that are shares of a number of nats, or of one strand only."""
         for name in self.stores_with(what):
             if self.stores[name].schema.num_characters > self.offsets.num_characters:
                 yield f"{name}: {PLUS_ONLY}"
@@ -109,13 +109,13 @@ class Stored:
         if store.schema.statistic == "nll":
             likelihood: Values = np.exp(-values * np.float32(store.schema.scale))
             return likelihood
-        raise UsageError(f"p_true cannot be told from {store.schema.statistic}; ask for value")
+        raise UsageError(f"p_true cannot be computed from {store.schema.statistic}; ask for value")
 
     def _ages(self, store: ProbabilityStore, document: int) -> Values:
-        if AGE not in store.arrays.arrays:
+        if AGE not in store.mapped.arrays:
             raise UsageError(NO_AGES)
         first, last = (self.offsets.at(number) for number in (document, document + 1))
-        ticks = np.asarray(store.arrays.arrays[AGE][first:last]).astype(np.float32)
+        ticks = np.asarray(store.mapped.arrays[AGE][first:last]).astype(np.float32)
         return np.where(ticks == 0, np.float32(np.nan), (ticks - 1) * store.schema.tick)
 
 

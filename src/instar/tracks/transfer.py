@@ -69,7 +69,7 @@ def export(
     shard: int | None = None,
     genome: Path | None = None,
 ) -> dict[str, Any]:
-    """Write every store of a run or a probe that tells `what` as a track below `output`; returns what was written.
+    """Write every store of a run or a probe that holds `what` as a track below `output`; returns what was written.
 
     HDF5 shards of `shard` samples lie in `output` itself where there is one store, else in a folder for each. `genome`
     is the file of the corpus whose sequences are meant, where not all are.
@@ -105,8 +105,8 @@ def import_values(run: Path, given: Path, *, shard: int | None = None, genome: P
     """Make the store of a run that has not begun from a track: bedGraph, wiggle, bigWig, or a folder of HDF5 shards.
 
     `run` is a run file, or a run folder without a store; values are 0 to 1, a share of the statistic's scale. `shard`
-    is how many samples a shard has, where the shards do not say it; `genome` the file of the corpus whose sequences a
-    track is of. The store is there whole or not at all.
+    is how many samples a shard has, where the shards do not record it; `genome` the file of the corpus whose sequences
+    a track is of. The store is there whole or not at all.
     """
     folder, stored = _corpus_of(run)
     masking = getattr(stored.config.task, "masking", None)
@@ -269,7 +269,7 @@ def _corpus_of(run: Path) -> tuple[Path, Stored]:
 
 @dataclass(frozen=True)
 class _Given:
-    """Values that were checked, by document, and what is to be said of them."""
+    """Values that were checked, by document, and what is to be reported of them."""
 
     parts: Iterable[tuple[int, Values]]
     facts: Mapping[str, int]
