@@ -15,7 +15,18 @@ from pydantic import TypeAdapter
 
 from instar.core.errors import DataError, InputMissingError, InstarError
 from instar.core.files import reading as files
-from instar.data.source import Csv, Fasta, JsonLines, Mixture, Parquet, SavedDataset, Source, SourceBase, Text
+from instar.data.source import (
+    Csv,
+    Fasta,
+    JsonLines,
+    Mixture,
+    Parquet,
+    SavedDataset,
+    Source,
+    SourceBase,
+    Text,
+    TwoBit,
+)
 
 
 def texts(source: SourceBase) -> list[str]:
@@ -248,6 +259,7 @@ def test_any_bytes_are_read_or_refused_politely(
 def test_kinds_are_file_names() -> None:
     folder = Path(sys.modules[SourceBase.__module__].__file__ or "").parent
     kinds = {
-        kind.model_fields["kind"].default for kind in (Text, JsonLines, Csv, Parquet, Fasta, SavedDataset, Mixture)
+        kind.model_fields["kind"].default
+        for kind in (Text, JsonLines, Csv, Parquet, Fasta, TwoBit, SavedDataset, Mixture)
     }
     assert kinds == {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "genome"}

@@ -10,7 +10,7 @@ from instar.config import Config, PathText
 from instar.config.base import KeyFaults
 from instar.data.held_out import separate, shared_rows
 from instar.data.samples import TooLong
-from instar.data.source import Csv, Fasta, JsonLines, Parquet, PlainSource, SavedDataset, Source, Text
+from instar.data.source import Csv, Fasta, JsonLines, Parquet, PlainSource, SavedDataset, Source, Text, TwoBit
 
 
 class Split(Config):
@@ -36,6 +36,7 @@ SourceOrSplit = Annotated[
     | Annotated[Csv, Tag("csv")]
     | Annotated[Parquet, Tag("parquet")]
     | Annotated[Fasta, Tag("fasta")]
+    | Annotated[TwoBit, Tag("twobit")]
     | Annotated[SavedDataset, Tag("dataset")],
     Discriminator(_kind),
 ]

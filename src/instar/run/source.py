@@ -18,10 +18,12 @@ from instar.data.source import (
     SavedDataset,
     Source,
     Text,
+    TwoBit,
 )
+from instar.genome import twobit
 
-Kind = type[Text | JsonLines | Csv | Parquet | Fasta | SavedDataset]
-_KINDS: tuple[Kind, ...] = (Fasta, Csv, JsonLines, Parquet, Text)
+Kind = type[Text | JsonLines | Csv | Parquet | Fasta | TwoBit | SavedDataset]
+_KINDS: tuple[Kind, ...] = (Fasta, TwoBit, Csv, JsonLines, Parquet, Text)
 _PACKED = (".gz", ".zst", ".bgz")
 
 
@@ -44,6 +46,8 @@ def _kind_of(path: Path, known: Sequence[PlainSource]) -> Kind:
         return Text
     if start == b"PAR1":
         return Parquet
+    if start in twobit.STARTS:
+        return TwoBit
     return Fasta if start.startswith(b">") and any(isinstance(one, Fasta) for one in known) else Text
 
 

@@ -31,6 +31,8 @@ _UNSUPPORTED = {
     b"PK\x03\x04": f"zip {_PACK_AGAIN} (save an Excel workbook as CSV)",
     b"BZh": f"bzip2 {_PACK_AGAIN}",
     b"\xfd7zXZ": f"xz {_PACK_AGAIN}",
+    b"C'A\x1a": "is a 2bit genome; set `kind: twobit`",
+    b"\x1aA'C": "is a 2bit genome; set `kind: twobit`",
     b"PAR1": "is a Parquet file; set `kind: parquet`",
     b"ARROW1": "is an Arrow file; save it as Parquet (`kind: parquet`)",
     b"\x89HDF": "is an HDF5 file; write its texts to JSON lines, CSV or Parquet",

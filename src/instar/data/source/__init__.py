@@ -13,8 +13,11 @@ from instar.data.source.jsonl import JsonLines
 from instar.data.source.mixture import Mixture, PlainSource
 from instar.data.source.parquet import Parquet
 from instar.data.source.text import Text
+from instar.data.source.twobit import TwoBit
 
-Source = Annotated[Text | JsonLines | Csv | Parquet | Fasta | SavedDataset | Mixture, Field(discriminator="kind")]
+Source = Annotated[
+    Text | JsonLines | Csv | Parquet | Fasta | TwoBit | SavedDataset | Mixture, Field(discriminator="kind")
+]
 """Any source, chosen by `kind`."""
 
 __all__ = [
@@ -31,4 +34,5 @@ __all__ = [
     "Source",
     "SourceBase",
     "Text",
+    "TwoBit",
 ]

@@ -17,8 +17,9 @@ from instar.data.source.fasta import Fasta
 from instar.data.source.jsonl import JsonLines
 from instar.data.source.parquet import Parquet
 from instar.data.source.text import Text
+from instar.data.source.twobit import TwoBit
 
-PlainSource = Annotated[Text | JsonLines | Csv | Parquet | Fasta | SavedDataset, Field(discriminator="kind")]
+PlainSource = Annotated[Text | JsonLines | Csv | Parquet | Fasta | TwoBit | SavedDataset, Field(discriminator="kind")]
 """A source that is no mixture, chosen by `kind`."""
 
 
