@@ -86,3 +86,12 @@ def test_ranks_that_meet_bad_input_leave_with_its_code(
     codes = on_ranks(fork_server, shrunk("text-characters"), tmp_path / "two", "data.train.path=/nowhere.txt")
     assert codes == [66, 66]
     assert not (tmp_path / "two").exists()
+
+
+def test_two_ranks_stream_as_one(shrunk: Callable, tmp_path: Path, fork_server: ForkServer) -> None:
+    """Each rank reads the blocks for itself; steps that cross a block are cut alike."""
+    streamed = ("data.streaming={documents: 3}", "data.eval=null", "train.batch_samples=7", *BOTH)
+    run(shrunk("text-mlm"), tmp_path / "one", *streamed)
+    assert on_ranks(fork_server, shrunk("text-mlm"), tmp_path / "two", *streamed) == [0, 0]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-6)
+    assert distance(tmp_path / "one", tmp_path / "two") < 1e-6

@@ -80,6 +80,28 @@ class Batch:
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return self._with({name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
+    def renumbered(self, samples_D: NDArray[np.int64]) -> "Batch":
+        """The same batch with other sample numbers."""
+        return replace(self, samples_D=samples_D)
+
+    @classmethod
+    def joined(cls, batches: Sequence["Batch"]) -> "Batch":
+        """Batches of one kind that no task has prepared yet, end to end."""
+        if len(batches) == 1:
+            return batches[0]
+        tensors = {
+            name: torch.cat([getattr(batch, name) for batch in batches])
+            for name, value in vars(batches[0]).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(
+            batches[0],
+            lengths=tuple(length for batch in batches for length in batch.lengths),
+            samples_D=np.concatenate([batch.samples_D for batch in batches]),
+            epochs_D=np.concatenate([batch.epochs_D for batch in batches]),
+            **tensors,
+        )
+
     def reading(self, read_M: Tensor) -> "Batch":
         """The same batch, read at these places."""
         return replace(self, read_M=read_M)

@@ -6,7 +6,7 @@ others wait where the file system locks, and complete or absent at every moment.
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,16 @@ _COUNTED_DUPLICATES = 1_000_000
 class TokenCache:
     """Read-only view of a built cache; opening costs no memory for the tokens."""
 
-    def __init__(self, folder: Path, *, full_check: bool | None = None, files: Sequence[Path] = ()) -> None:
-        """`files` are those of the source, which may have moved since the cache was built."""
+    def __init__(
+        self, folder: Path, *, full_check: bool | None = None, files: Sequence[Path] = (), in_memory: bool = False
+    ) -> None:
+        """`files` are those of the source, which may have moved since the cache was built.
+
+        `in_memory`: nothing of the folder is needed afterwards.
+        """
         facts, columns = read_columns(folder, full=full_check)
+        if in_memory:
+            columns = {name: np.array(column) for name, column in columns.items()}
         try:
             self.folder = folder
             self.fingerprint: str = facts["fingerprint"]
@@ -164,6 +171,34 @@ def build_cache(
             return TokenCache(final, full_check=False, files=source.files())
 
 
+def cache_of(
+    documents: Iterable[Document],
+    source: SourceBase,
+    tokenizer: Tokenizer,
+    folder: Path,
+    fingerprint: str,
+    *,
+    labels: Sequence[str] | None = None,
+) -> TokenCache | None:
+    """The tokens of some documents of a source, in memory; None where they have none.
+
+    `fingerprint` names the corpus. `folder` holds files while the cache is made, and none afterwards.
+    """
+    temporary = unique_name(folder / "block")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder / "block")
+        try:
+            temporary.mkdir()
+            build = _Build(source, tokenizer, temporary, labels, documents)
+            build.run(fingerprint, 1, None)
+            return (
+                TokenCache(temporary, full_check=False, files=source.files(), in_memory=True) if build.count else None
+            )
+        finally:
+            remove(temporary)
+
+
 def _is_whole(folder: Path) -> bool:
     try:
         TokenCache(folder)
@@ -175,8 +210,16 @@ def _is_whole(folder: Path) -> bool:
 class _Build:
     """One pass over the source."""
 
-    def __init__(self, source: SourceBase, tokenizer: Tokenizer, folder: Path, labels: Sequence[str] | None) -> None:
-        self._source, self._tokenizer = source, tokenizer
+    def __init__(
+        self,
+        source: SourceBase,
+        tokenizer: Tokenizer,
+        folder: Path,
+        labels: Sequence[str] | None,
+        documents: Iterable[Document] | None = None,
+    ) -> None:
+        """`documents` None: all of the source."""
+        self._source, self._tokenizer, self._documents = source, tokenizer, documents
         self._columns = ColumnFolder(folder)
         known = source.declared_classes() if labels is None else labels
         doubts = Doubts(
@@ -212,7 +255,9 @@ class _Build:
                 self._append(group, tokens)
                 if progress is not None:
                     progress(self._report["documents"], self._report["tokens"])
-            if not self._report["documents"]:
+            if not self.count:
+                if self._documents is not None:
+                    return
                 lacks = "a label" if self._report["unlabelled_documents"] else "any text"
                 raise DataError(f"{self._source.files()[0]}: no document has {lacks}; nothing to learn from")
             label_names = self._labels.finish()
@@ -231,8 +276,13 @@ class _Build:
         finally:
             self._columns.abandon()
 
+    @property
+    def count(self) -> int:
+        """Documents with at least one token."""
+        return self._report["documents"]
+
     def _filled(self) -> Iterator[Document]:
-        for document in self._source.documents():
+        for document in self._source.documents() if self._documents is None else self._documents:
             if not document.text or document.text.isspace():
                 self._report["empty_documents"] += 1
             elif self._source.is_labelled and document.label is None:

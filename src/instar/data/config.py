@@ -11,6 +11,7 @@ from instar.config.base import KeyFaults
 from instar.data.held_out import separate, shared_rows
 from instar.data.samples import TooLong
 from instar.data.source import Csv, Fasta, JsonLines, Parquet, PlainSource, SavedDataset, Source, Text, TwoBit
+from instar.data.streaming import Streaming
 
 
 class Split(Config):
@@ -87,12 +88,17 @@ class DataConfig(Config):
     """Take data half of whose tokens or more are unknown to the tokenizer."""
     cache: PathText | None = None
     """Folder of token caches; none: `instar` in the user's cache folder (XDG_CACHE_HOME or ~/.cache)."""
+    streaming: Streaming | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Tokenise `train` during training, a block of documents at a time: true, or {documents: 16384}. For corpora that
+    are too large to be tokenised beforehand; none: the whole corpus is tokenised once, into a cache."""
     processes: int = Field(default=1, ge=1)
     """Processes that tokenise."""
 
     @model_validator(mode="before")
     @classmethod
     def _held_out(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("streaming"), bool):
+            value = {**value, "streaming": {} if value["streaming"] else None}
         return separate(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from instar.data.tokenizer import Tokenizer
 FORMAT = 3
 """Raised whenever the same input would give another cache."""
 _REMEMBERED_BYTES = 64 << 20
+_END_BYTES = 64 << 10
 
 
 def cache_fingerprint(source: SourceBase, tokenizer: Tokenizer, labels: Sequence[str] | None, folder: Path) -> str:
@@ -40,6 +42,34 @@ def source_fingerprint(source: SourceBase, folder: Path) -> str:
         "files": [_digest(path, folder / "digests") for path in source.files()],
     }
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def stream_fingerprint(
+    source: SourceBase, tokenizer: Tokenizer | None = None, labels: Sequence[str] | None = None
+) -> str:
+    """Changes with the options of the source, the size of any file, and its first and last 64 KiB: not all is read."""
+    value = {
+        "streamed": True,
+        "format": FORMAT,
+        "source": source.options(),
+        "files": [_ends_digest(path) for path in source.files()],
+        "tokenizer": None if tokenizer is None else tokenizer.fingerprint,
+        "labels": None if labels is None else list(labels),
+    }
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _ends_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            digest = hashlib.sha256(f"{size} ".encode() + file.read(_END_BYTES))
+            file.seek(max(0, size - _END_BYTES))
+            digest.update(file.read(_END_BYTES))
+    except OSError as error:
+        raise InputMissingError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
 
 
 def _digest(path: Path, memory: Path) -> str:

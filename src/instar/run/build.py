@@ -86,6 +86,8 @@ def make_network(
 
 def train_used_rows_only(config: RunConfig, corpus: Corpus, network: Network, task: TaskLike) -> None:
     """Cut a classifier's embedding to the tokens of its data, which saves the optimizer the rest of the table."""
+    if corpus.stream is not None:
+        return  # later blocks may hold any token
     if not config.train.compact_embedding or task.head != "classify" or not network.is_packed:
         return
     counts_V = np.zeros(corpus.tokenizer.vocab_size, dtype=np.int64)

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from instar.config.load import load
 from instar.data import Batch
-from instar.data.stream import Stream
 from instar.data.tokenizer import Tokenizer
 from instar.run.baseline import Row, baseline, described
 from instar.run.begin import go_on_from_past
@@ -27,6 +26,7 @@ from instar.run.rows import record_of
 from instar.run.summary import label_counts, named_samples, summary
 from instar.task import Moment
 from instar.trainer import Callbacks, PackedSteps, Runtime, StepLimits, TrainState, optimizer_step
+from instar.trainer.packed import StepStream
 
 NUM_SAMPLES = 3
 _SHOWN_TOKENS = 24
@@ -42,7 +42,7 @@ class Checked:
     corpus: Corpus
     splits: Splits
     state: TrainState
-    stream: Stream
+    stream: StepStream
     runtime: Runtime
     begins: tuple[str, ...]
     """What comes of the tensors of the folder that the run begins from, a line each."""
@@ -81,7 +81,7 @@ def check(run_file: Path, overrides: Sequence[str] = (), *, picture: Path | None
         "baseline": _baseline(checked),
         "capped": list(capped(config, checked.splits.train, checked.state.totals)),
         "steps": round(steps),
-        "epochs": round(checked.state.totals["epochs"], 3),
+        "epochs": None if checked.corpus.stream is not None else round(checked.state.totals["epochs"], 3),
         "tokens_per_step": first.num_tokens,
         "device": str(checked.runtime.device),
         "memory_gb": round(_memory(checked, first.num_tokens) / 1e9, 3),
@@ -102,7 +102,7 @@ def _put_together(config: RunConfig) -> Checked:
     splits = cut_corpus(config, corpus, network)
     state = make_state(config, splits, network, task, runtime)
     go_on_from_past(config, state, None, told.append)
-    stream = make_stream(config, splits.train)
+    stream = make_stream(config, splits.train, corpus=corpus.stream)
     return Checked(
         config=config,
         corpus=corpus,
@@ -189,7 +189,7 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
     yield from found["summary"]
     yield (
         f"{found['parameters']:,} parameters; {found['steps']:,} steps of about {found['tokens_per_step']:,} tokens "
-        f"({found['epochs']} epochs) on {found['device']}"
+        f"({'streamed' if found['epochs'] is None else str(found['epochs']) + ' epochs'}) on {found['device']}"
     )
     if found["baseline"]:
         yield f"baseline on eval: {described(found['baseline'])}"

@@ -18,6 +18,7 @@ from instar.model.config import FromFolder, ModelConfig
 from instar.objective import Hard, Term, TrainMetric
 from instar.optim import AdamW, Optimizer
 from instar.optim.schedule import SPELLINGS, Continued, Rewarm, Schedule, WarmupStableDecay
+from instar.run.streamed import faults as streaming_faults
 from instar.task import Task
 from instar.trainer.callbacks.early_stop import EarlyStopping
 from instar.trainer.callbacks.non_finite import OnNonFinite
@@ -165,6 +166,14 @@ class RunConfig(Config):
     def _has_a_tokenizer(self) -> "RunConfig":
         if self.tokenizer is None and not isinstance(self.model, FromFolder):
             raise ValueError("a new model needs a tokenizer, like {kind: wordpiece, vocab_size: 8000}")
+        return self
+
+    @model_validator(mode="after")
+    def _streams(self) -> "RunConfig":
+        if self.data.streaming is not None:
+            found = list(streaming_faults(self.data, getattr(self.task, "masking", None), self.train))
+            if found:
+                raise KeyFaults(found)
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +17,11 @@ from instar.core.model_folder import must_be_model_folder
 from instar.core.rundir import RunFolder
 from instar.data.cache import TokenCache, build_cache
 from instar.data.config import DataConfig, Split
-from instar.data.fingerprint import source_fingerprint
+from instar.data.fingerprint import source_fingerprint, stream_fingerprint
 from instar.data.samples import Cut, Samples
 from instar.data.source import Genome, Mixture, Source, Text
 from instar.data.source.genome import must_be_apart
+from instar.data.streaming import BlockCaches, StreamedCorpus, Streaming, first_texts
 from instar.data.tokenizer import Layout, Tokenizer, TokenizerConfig, build_tokenizer
 from instar.data.unknown import check_unknown
 from instar.model import Network
@@ -27,6 +30,7 @@ from instar.model.config import FromFolder
 from instar.run.config import RunConfig
 from instar.run.labels import Labels
 from instar.run.source import without_hidden
+from instar.run.streamed import must_be_streamable
 from instar.task import CausalLM, Classify
 
 Tell = Callable[[str], None]
@@ -43,6 +47,8 @@ class Corpus:
     test: TokenCache | None
     notices: tuple[str, ...] = ()
     """What is worth knowing of how the files are read."""
+    stream: StreamedCorpus | None = None
+    """Where the training data are streamed: `train` then is their first block."""
 
     @property
     def labels(self) -> Labels:
@@ -78,7 +84,8 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
     def cached(source: Source, known: Sequence[str] | None) -> TokenCache:
         return build_cache(source, tokenizer, data.cache_folder(), labels=known, processes=data.processes)
 
-    train = cached(data.train, known_labels(config))
+    stream = None if data.streaming is None else _stream(config, tokenizer, tell)
+    train = cached(data.train, known_labels(config)) if stream is None else stream.first
     if isinstance(config.task, Classify) and train.label_kind == "none":
         raise ConfigError(["data.train.label: the task classify needs labels; name the column that holds them"])
     if isinstance(config.task, Classify) and train.label_kind == "class" and train.label_names is not None:
@@ -91,7 +98,30 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
         if isinstance(cache, TokenCache):
             must_be_known(f"data.{name}", cache, tokenizer, is_allowed=data.allow_unknown_tokens)
     notices = tuple(f"data.{name}: {line}" for name, source in _sources(data) for line in source.notices())
-    return Corpus(tokenizer=tokenizer, train=train, evaluation=evaluation, test=test, notices=notices)
+    if stream is not None:
+        notices = (*notices, f"data.train: {stream.notice}")
+    return Corpus(tokenizer=tokenizer, train=train, evaluation=evaluation, test=test, notices=notices, stream=stream)
+
+
+def _stream(config: RunConfig, tokenizer: Tokenizer, tell: Tell) -> StreamedCorpus:
+    """The training data as a stream, with its first block."""
+    data, known = config.data, known_labels(config)
+    must_be_streamable(data, known, learns_labels=isinstance(config.task, Classify))
+
+    def check(cache: TokenCache) -> None:
+        warning = must_be_known("data.train", cache, tokenizer, is_allowed=data.allow_unknown_tokens)
+        if warning is not None:
+            tell(warning)
+
+    caches = BlockCaches(
+        source=data.train,
+        tokenizer=tokenizer,
+        folder=data.cache_folder(),
+        labels=known,
+        fingerprint=stream_fingerprint(data.train, tokenizer, known),
+        check=check,
+    )
+    return StreamedCorpus.of(caches, data.streaming or Streaming())
 
 
 def _sources(data: DataConfig) -> Iterator[tuple[str, Source]]:
@@ -206,7 +236,11 @@ def _must_be_the_models(tokenizer: Tokenizer, folder: Path) -> None:
 def learnt_tokenizer(config: TokenizerConfig, data: DataConfig, tell: Tell) -> Tokenizer:
     """The tokenizer of a config on the training data, learnt once and kept beside the token caches."""
     cache = data.cache_folder()
-    named = {"config": config.model_dump(mode="json"), "source": source_fingerprint(data.train, cache)}
+    streaming = data.streaming
+    source = source_fingerprint(data.train, cache) if streaming is None else stream_fingerprint(data.train)
+    named: dict[str, Any] = {"config": config.model_dump(mode="json"), "source": source}
+    if streaming is not None:
+        named["documents"] = streaming.documents
     key = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache / f"tokenizer-{key}"
     if folder.is_dir():
@@ -216,11 +250,13 @@ def learnt_tokenizer(config: TokenizerConfig, data: DataConfig, tell: Tell) -> T
             tell(f"{error}; it is learnt anew")
             set_aside(folder, _is_tokenizer)
     if config.kind != "from_folder":
-        tell(f"tokenizer: learning {config.kind} from the training data")
+        what = "the training data" if streaming is None else f"the first {streaming.documents:,} documents"
+        tell(f"tokenizer: learning {config.kind} from {what}")
     remove_leftovers(folder)
     temporary = unique_name(folder)
     try:
-        built = build_tokenizer(config, data.train.texts)
+        texts = data.train.texts if streaming is None else partial(first_texts, data.train, streaming)
+        built = build_tokenizer(config, texts)
     except DataError as error:
         place = str(data.train.files()[0])
         is_told = place in str(error) or config.kind == "from_folder"

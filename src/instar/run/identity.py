@@ -11,7 +11,7 @@ from instar.checkpoint import manifest
 from instar.checkpoint.lineage import STATE
 from instar.core.files.json_files import read_json
 from instar.data.config import Split
-from instar.data.fingerprint import source_fingerprint
+from instar.data.fingerprint import source_fingerprint, stream_fingerprint
 from instar.data.tokenizer import Tokenizer
 from instar.model.config import FromFolder
 from instar.run.config import RunConfig
@@ -73,7 +73,9 @@ def content_of(config: RunConfig, start: Path | None) -> dict[str, str]:
     cache = config.data.cache_folder()
     sources = {"train": config.data.train, "eval": config.data.eval, "test": config.data.test}
     found = {
-        f"data.{name}": source_fingerprint(source, cache)
+        f"data.{name}": stream_fingerprint(source)
+        if name == "train" and config.data.streaming is not None
+        else source_fingerprint(source, cache)
         for name, source in sources.items()
         if source is not None and not isinstance(source, Split)
     }

@@ -17,6 +17,7 @@ from instar.data.mixing import Mixing
 from instar.data.samples import Samples
 from instar.data.source import Mixture
 from instar.data.stream import SampleSet, Stream
+from instar.data.streaming import CorpusStream, StreamedCorpus
 from instar.inference.evaluate import Evaluator
 from instar.inference.preview import Preview
 from instar.model import Network
@@ -47,6 +48,7 @@ from instar.trainer.callbacks.non_finite import NonFinite
 from instar.trainer.callbacks.progress import ProgressBar
 from instar.trainer.callbacks.sample import Sample
 from instar.trainer.callbacks.signals import Signals
+from instar.trainer.callbacks.stream_position import StreamPosition
 from instar.trainer.callbacks.tensorboard import TensorBoard
 from instar.trainer.callbacks.untouched import Untouched
 from instar.trainer.snapshot import Capture, Identity, Snapshot
@@ -113,6 +115,9 @@ def prepare(
         tell(f"baseline: {described(rows)}")
     learns = learning(config, folder, corpus, splits.train, state=state, runtime=runtime, tell=tell)
     log = make_log(config, folder, corpus, state, runtime)
+    stream = make_stream(config, splits.train, learns.samples, corpus=corpus.stream)
+    if isinstance(stream, CorpusStream):
+        stream.log = tell
     parts = Parts(
         config=config,
         folder=folder,
@@ -122,6 +127,7 @@ def prepare(
         runtime=runtime,
         learns=learns,
         log=log,
+        stream=stream,
         baseline=best_of(rows),
         content=content_of(config, start),
     )
@@ -131,7 +137,7 @@ def prepare(
     if start is not None:
         parts.snapshot(callbacks).restore(start)
     steps = PackedSteps(
-        stream=make_stream(config, splits.train, learns.samples),
+        stream=stream,
         seen=tuple(told for told in (learns.seen, log.seen if log.watched else None) if told is not None),
         runtime=runtime,
         micro_tokens=config.train.micro_tokens,
@@ -141,12 +147,23 @@ def prepare(
     return Run(state=state, steps=steps, callbacks=callbacks, runtime=runtime, limits=limits)
 
 
-def make_stream(config: RunConfig, train: Samples, told: SampleSet | None = None) -> Stream:
+def make_stream(
+    config: RunConfig, train: Samples, told: SampleSet | None = None, *, corpus: StreamedCorpus | None = None
+) -> Stream | CorpusStream:
     """The run's optimizer steps, ending exactly where a budget of samples or epochs ends.
 
-    `told` gives the same samples and says more of them.
+    `told` gives the same samples and says more of them; `corpus` is there where the training data are streamed.
     """
     budget, source = config.train.budget, config.data.train
+    if corpus is not None:
+        return CorpusStream(
+            corpus,
+            train.cut,
+            seed=config.seed,
+            batch_tokens=config.train.batch_tokens,
+            batch_samples=config.train.batch_samples,
+            max_samples=math.ceil(budget.amount - 1e-9) if budget.unit == "samples" else None,
+        )
     per_unit = {"samples": 1, "epochs": len(train)}.get(budget.unit)
     return Stream(
         train if told is None else told,
@@ -188,6 +205,7 @@ class Parts:
     runtime: Runtime
     learns: Learning
     log: Log
+    stream: Stream | CorpusStream
     baseline: Mapping[str, float]
     """What counting scores on the evaluation samples, by the name that it has beside the network's scores."""
     content: Mapping[str, str]
@@ -216,6 +234,7 @@ class Parts:
             NonFinite(train.on_non_finite, runtime),
             self.log,
             *self.learns.callbacks,
+            *([StreamPosition(self.stream)] if isinstance(self.stream, CorpusStream) else []),
             *([Untouched()] if train.frozen else []),
         ]
         if self.splits.evaluation is not None:

@@ -2,15 +2,23 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
 from instar.data import Batch
 from instar.data.prefetch import Prefetch
-from instar.data.stream import Stream
 from instar.trainer.agreement import agree_on_step
 from instar.trainer.runtime import Runtime
 from instar.trainer.state import StepResult, StepUpdate, TrainState
+
+
+class StepStream(Protocol):
+    """Whole optimizer steps, each a function of the seed and the number of its first sample."""
+
+    def steps(self, start: int = 0) -> Iterator[Batch]:
+        """The steps from a sample number on."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +28,7 @@ class PackedSteps:
     So neither pieces nor ranks can change the gradient.
     """
 
-    stream: Stream
+    stream: StepStream
     runtime: Runtime
     micro_tokens: int | None = None
     """Tokens that go through the network at once; None: the whole step. Cannot change the curve."""
