@@ -3,6 +3,7 @@
 from instar.model.build import Head, Pooling, ProblemType, build_network
 from instar.model.config import FromConfig, FromFolder, ModelConfig
 from instar.model.cross_entropy import Scores
+from instar.model.layer_heads import HeadKey, HeadSpec
 from instar.model.load import Crossing
 from instar.model.network import Forward, LoadReport, Network
 from instar.model.speed import use_fast_cpu, use_plain_cpu
@@ -13,6 +14,8 @@ __all__ = [
     "FromConfig",
     "FromFolder",
     "Head",
+    "HeadKey",
+    "HeadSpec",
     "LoadReport",
     "ModelConfig",
     "Network",

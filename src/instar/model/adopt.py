@@ -17,10 +17,11 @@ from instar.model.architecture import position_offset
 from instar.model.dropout import swap_dropout
 from instar.model.gather import gather_last_layer
 from instar.model.heads import OutputHead, classifier_head, default_pooling, language_head
+from instar.model.layer_heads import HeadTask
 from instar.model.network import Network
 from instar.model.packing import is_verified
 
-_HEADS = {"ForMaskedLM": "masked_lm", "ForCausalLM": "causal_lm", "LMHeadModel": "causal_lm"}
+_HEADS: dict[str, HeadTask] = {"ForMaskedLM": "masked_lm", "ForCausalLM": "causal_lm", "LMHeadModel": "causal_lm"}
 _CLASSIFIER = "ForSequenceClassification"
 
 
@@ -44,7 +45,7 @@ class PackedRows:
         return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
-def head_of(model: Any) -> str | None:
+def head_of(model: Any) -> HeadTask | None:
     """What a Transformers model predicts ("masked_lm", "causal_lm", "classify"), by its class; None: something else."""
     kind = type(model)
     if not kind.__module__.startswith("transformers.models."):
@@ -70,7 +71,7 @@ def adopt(model: Any) -> Network | None:
     attention.register()
     swap_dropout(model)
     swap_activations(model)
-    return Network(
+    network = Network(
         model,
         head=parts,
         pooling=default_pooling(model) if head == "classify" else None,
@@ -78,6 +79,8 @@ def adopt(model: Any) -> Network | None:
         position_offset=position_offset(model.config.model_type, model.config.pad_token_id),
         can_gather=gather_last_layer(model),
     )
+    network.own_task = head
+    return network
 
 
 @contextmanager

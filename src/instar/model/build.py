@@ -14,13 +14,15 @@ from instar.model.dropout import swap_dropout
 from instar.model.gather import gather_last_layer
 from instar.model.heads import OutputHead, classifier_head, default_pooling, language_head
 from instar.model.initialise import initialise
+from instar.model.layer_heads import HeadPooling, HeadTask
 from instar.model.load import Crossing, load_model
+from instar.model.load_heads import carry_heads
 from instar.model.network import LoadReport, Network
 from instar.model.packing import notice, pack_model
 from instar.model.size import must_be_trainable_here
 
-Head = Literal["masked_lm", "causal_lm", "classify"]
-Pooling = Literal["first", "mean", "last"]
+Head = HeadTask
+Pooling = HeadPooling
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
@@ -37,12 +39,14 @@ def build_network(
     """A network on the CPU, in evaluation mode, in float32.
 
     Weights that the folder does not give are functions of `seed` and their names; `network.loaded` names them. A
-    `Crossing` says what of the folder goes on.
+    `Crossing` says what of the folder goes on. Heads that the folder holds beside the model's own are carried along,
+    frozen, until `add_heads` asks for them.
     Raises ConfigError, InputMissingError (no folder) or DataError (a folder or tokenizer that does not fit).
     """
     if head == "classify" and not num_labels:
         raise ConfigError([f"num_labels: a classifier wants at least one label, got {num_labels}"])
     extra = _task_fields(head, num_labels, problem_type)
+    crossing = None
     if isinstance(config, FromConfig):
         hf_config = architecture(config, tokenizer)
         for name, value in extra.items():
@@ -55,6 +59,8 @@ def build_network(
         model, report = load_model(crossing, head, tokenizer, extra, seed)
     network = _wrap(model, head, pooling)
     network.loaded = report
+    if crossing is not None:
+        carry_heads(network, crossing)
     return network.eval()
 
 
@@ -96,4 +102,8 @@ def _wrap(model: Any, head: Head, pooling: Pooling | None) -> Network:
     swap_activations(model)
     gathers = is_packed and gather_last_layer(model)
     pooled = (pooling or default_pooling(model)) if head == "classify" else None
-    return Network(model, head=parts, pooling=pooled, is_packed=is_packed, position_offset=offset, can_gather=gathers)
+    network = Network(
+        model, head=parts, pooling=pooled, is_packed=is_packed, position_offset=offset, can_gather=gathers
+    )
+    network.own_task = head
+    return network

@@ -4,18 +4,29 @@ Shape letters: T tokens, D documents, L longest document, M read places, H width
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from instar.core.errors import ConfigError
 from instar.model.attention import Pack
 from instar.model.compact import CompactEmbedding, whole_embedding
 from instar.model.cross_entropy import Scores
 from instar.model.gather import MOST_READ
-from instar.model.heads import OutputHead, dense_cross_entropy
+from instar.model.heads import LanguageHead, OutputHead, dense_cross_entropy
+from instar.model.layer_heads import (
+    PREFIX,
+    HeadKey,
+    HeadSpec,
+    HeadTask,
+    check_specs,
+    make_module,
+    output_head,
+    write_heads,
+)
 from instar.model.quiet import quiet
 
 
@@ -73,21 +84,28 @@ class Forward:
     with_entropy = False
     """Whether cross entropies come with entropies; to be set before one is asked for."""
 
-    def __init__(self, hidden: Mapping[int, Tensor], head: OutputHead) -> None:
+    def __init__(self, hidden: Mapping[int, Tensor], heads: Mapping[int, OutputHead]) -> None:
+        """`heads`: by layer."""
         self._hidden = hidden
-        self._head = head
+        self._heads = heads
 
     def hidden_MH(self, layer: int = -1) -> Tensor:
         """Hidden states of a layer that was asked for."""
         return self._hidden[layer]
 
     def logits_MV(self, layer: int = -1) -> Tensor:
-        """The head's answer to a layer's hidden states, whole."""
-        return self._head.logits(self._hidden[layer])
+        """The answer of the head at a layer that was asked for, whole; LookupError where there is no head."""
+        return self._head(layer).logits(self._hidden[layer])
 
     def cross_entropy(self, target_M: Tensor, layer: int = -1) -> Scores:
-        """How well the targets are said; for a language head, by chunks."""
-        return self._head.cross_entropy(self._hidden[layer], target_M, with_entropy=self.with_entropy)
+        """How well the head at a layer predicts the targets; for a language head, by chunks."""
+        return self._head(layer).cross_entropy(self._hidden[layer], target_M, with_entropy=self.with_entropy)
+
+    def _head(self, layer: int) -> OutputHead:
+        head = self._heads.get(layer)
+        if head is None:
+            raise LookupError(f"layer {layer} has no head of this task; heads are at the layers {sorted(self._heads)}")
+        return head
 
 
 class DenseForward(Forward):
@@ -127,6 +145,12 @@ class Network(nn.Module):
         self.is_packed = is_packed
         self.can_gather = can_gather
         self.loaded = LoadReport()
+        self.own_task: HeadTask | None = None
+        """What the model's own head predicts; None where nobody knows."""
+        self.heads = nn.ModuleDict()
+        """Parameters of the heads beside the model's own."""
+        self.specs: dict[HeadKey, HeadSpec] = {}
+        """Of the heads beside the model's own."""
         self.position_offset = position_offset
         """Number of the first position of a text."""
         positions = getattr(model.config, "max_position_embeddings", None)
@@ -153,18 +177,65 @@ class Network(nn.Module):
         """Numbers in a hidden state; 768 where its configuration does not say."""
         return int(getattr(self.model.config, "hidden_size", None) or 768)
 
-    def forward(self, batch: PackedRow, layers: Sequence[int] = (-1,)) -> Forward:
-        """Hidden states of the layers (0: embeddings, -1: last) at the read places, with the head to judge them.
+    def train(self, mode: bool = True) -> "Network":  # noqa: FBT001
+        """Training mode, but for what is frozen: a module all of whose parameters are frozen stays in evaluation mode.
 
-        A classifier reads one vector a document, whatever `batch.read_M` says.
+        Everything that sets the mode of a network, or of what wraps it, comes through here.
         """
-        read_M = batch.read_M if self.pooling is None else self._pooled_places(batch)
+        super().train(mode)
+        if mode:
+            for module in self.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(parameter.requires_grad for parameter in parameters):
+                    module.train(False)
+        return self
+
+    def add_heads(self, specs: Sequence[HeadSpec], seed: int) -> None:
+        """Hold further heads, to be trained: those that are held already keep their weights, others begin fresh.
+
+        Fresh weights are a function of the seed and their names. Call it before the optimizer is made. ConfigError with
+        all that is wrong with the heads.
+        """
+        projection = self._projection()
+        if specs and self.head is None:
+            family = self.model.config.model_type
+            raise ConfigError([f"{family}: its own head is not known, so inner layers cannot have heads either"])
+        kept = [spec for key, spec in self.specs.items() if key not in {one.key for one in specs}]
+        check_specs([*kept, *specs], self.num_layers, has_projection=projection is not None)
+        before = _shapes(self.heads)
+        fresh = [spec for spec in specs if self.specs.get(spec.key) != spec]
+        for spec in fresh:
+            self.heads[spec.name] = make_module(spec, self.model, seed)
+            self.specs[spec.key] = spec
+        for spec in specs:
+            self.heads[spec.name].requires_grad_(True)
+        self._report({spec.name for spec in fresh}, before)
+
+    def _report(self, fresh: set[str], before: Mapping[str, Shape]) -> None:
+        """Note in the load report which further heads are fresh, some of them in place of others."""
+        mine = {name: shape for name, shape in _shapes(self.heads).items() if name.split(".")[0] in fresh}
+        self.loaded = replace(
+            self.loaded,
+            fresh=(*self.loaded.fresh, *(f"{PREFIX}{name}" for name in mine)),
+            skipped=(*self.loaded.skipped, *(f"{PREFIX}{name}" for name in mine if name in before)),
+            shapes={**self.loaded.shapes, **{f"{PREFIX}{name}": (before.get(name), mine[name]) for name in mine}},
+        )
+
+    def forward(self, batch: PackedRow, layers: Sequence[int] = (-1,), task: HeadTask | None = None) -> Forward:
+        """Hidden states of the layers (0: embeddings, -1: last) at the read positions, with the heads that read them.
+
+        `task` chooses the heads; None: those of the model's own task. A classifier reads one vector a document,
+        whatever `batch.read_M` says. LookupError for a task that has no head.
+        """
+        pooling = self._pooling_of(task)
+        read_M = batch.read_M if pooling is None else _pooled_positions(batch, pooling)
         if self.head is None:
             return DenseForward(self._dense_logits(batch, read_M))
+        layers = tuple(dict.fromkeys(layers))
         hidden = self._packed(batch, read_M, layers) if self.is_packed else self._padded(batch, read_M, layers)
-        if self.pooling == "mean":
+        if pooling == "mean":
             hidden = {layer: _mean_DH(hidden_TH, batch.lengths) for layer, hidden_TH in hidden.items()}
-        return Forward(hidden, self.head)
+        return Forward(hidden, self._heads_of(task))
 
     def compact_embedding(self, used_ids: Sequence[int]) -> None:
         """Train only the table's rows of these ids (all that training and evaluation will meet).
@@ -196,21 +267,48 @@ class Network(nn.Module):
         self.model.base_model.compile(**options)
 
     def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
-        """Write config.json and model.safetensors, as Transformers loads them.
+        """Write config.json and model.safetensors, as Transformers loads them, and further heads beside them.
 
         `weights`: tensors to write in place of the network's own, by its names, where those are only parts.
         """
         if weights is not None:
-            named = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+            named = {
+                name.removeprefix("model."): tensor for name, tensor in weights.items() if not name.startswith(PREFIX)
+            }
             with quiet():
                 self.model.save_pretrained(folder, state_dict=named)
-            return
-        with quiet(), whole_embedding(self.model):
-            self.model.save_pretrained(folder)
+        else:
+            with quiet(), whole_embedding(self.model):
+                self.model.save_pretrained(folder)
+        if self.specs:
+            own = dict(self.state_dict()) if weights is None else weights
+            heads = {name: tensor for name, tensor in own.items() if name.startswith(PREFIX)}
+            write_heads(folder, self.specs.values(), heads)
+
+    def _projection(self) -> nn.Linear | None:
+        return self.head.projection if isinstance(self.head, LanguageHead) else None
+
+    def _pooling_of(self, task: HeadTask | None) -> str | None:
+        if task is None or task == self.own_task:
+            return self.pooling
+        spec = next((spec for spec in self.specs.values() if spec.task == task), None)
+        if spec is None:
+            raise LookupError(f"there is no head for {task}; this network has {self.own_task} and {list(self.specs)}")
+        return spec.pooling
+
+    def _heads_of(self, task: HeadTask | None) -> dict[int, OutputHead]:
+        """By layer, those of a task."""
+        is_own = task is None or task == self.own_task
+        found: dict[int, OutputHead] = {-1: self.head} if is_own and self.head is not None else {}
+        wanted = self.own_task if is_own else task
+        for spec in self.specs.values():
+            if spec.task == wanted:
+                found[spec.layer] = output_head(self.heads[spec.name], self._projection())
+        return found
 
     def _packed(self, batch: PackedRow, read_M: Tensor | None, layers: Sequence[int]) -> dict[int, Tensor]:
         few = read_M is not None and 0 < len(read_M) <= MOST_READ * len(batch.ids_T)
-        gathers = self.can_gather and few and tuple(layers) == (-1,)
+        gathers = self.can_gather and few
         pack = Pack(batch.lengths, batch.ids_T.device, read_M if gathers else None)
         deeper = tuple(layers) != (-1,)
         output = self.model.base_model(
@@ -222,9 +320,10 @@ class Network(nn.Module):
             **({} if batch.types_T is None else {"token_type_ids": batch.types_T[None]}),
             **({"output_hidden_states": True} if deeper else {}),
         )
-        if gathers:
-            return {-1: output.last_hidden_state[0]}
-        return {layer: _at(_layer(output, layer)[0], read_M) for layer in layers}
+        return {
+            layer: _layer(output, layer)[0] if gathers and layer == -1 else _at(_layer(output, layer)[0], read_M)
+            for layer in layers
+        }
 
     def _padded(self, batch: PackedRow, read_M: Tensor | None, layers: Sequence[int]) -> dict[int, Tensor]:
         ids_DL, mask_DL = _pad(batch, self.model.config.pad_token_id)
@@ -236,13 +335,19 @@ class Network(nn.Module):
         logits: Tensor = self.model(input_ids=ids_DL, attention_mask=mask_DL).logits
         return logits if self.pooling is not None else _at(logits[mask_DL.bool()], read_M)
 
-    def _pooled_places(self, batch: PackedRow) -> Tensor | None:
-        lengths_D = torch.tensor(batch.lengths, dtype=torch.int64)
-        ends_D = lengths_D.cumsum(0)
-        if self.pooling == "mean":
-            return None
-        places_D = ends_D - lengths_D if self.pooling == "first" else ends_D - 1
-        return places_D.to(batch.ids_T.device, non_blocking=True)
+
+def _pooled_positions(batch: PackedRow, pooling: str) -> Tensor | None:
+    """Of the token of each document that a classifier reads; None: it reads them all."""
+    if pooling == "mean":
+        return None
+    lengths_D = torch.tensor(batch.lengths, dtype=torch.int64)
+    ends_D = lengths_D.cumsum(0)
+    positions_D = ends_D - lengths_D if pooling == "first" else ends_D - 1
+    return positions_D.to(batch.ids_T.device, non_blocking=True)
+
+
+def _shapes(module: nn.Module) -> dict[str, Shape]:
+    return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
 
 
 def _layer(output: Any, layer: int) -> Tensor:
