@@ -60,7 +60,9 @@ class CompactEmbedding(nn.Embedding):
 
 def whole_tables(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors named as the network's parameters, with full tables in place of the rows in use."""
-    return dict(weights) | {name: compact.whole_table(weights[name]) for name, compact in _compact_tables(network)}
+    return dict(weights) | {
+        name: compact.whole_table(weights[name]) for name, compact in _compact_tables(network) if name in weights
+    }
 
 
 def used_tables(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from instar.data.samples import Samples
 from instar.data.tokenizer import Tokenizer
 from instar.model import Crossing, Network, build_network
 from instar.model.config import FromConfig, FromFolder, ModelConfig
+from instar.model.freeze import freeze, trained_numbers
 from instar.objective import Objective
 from instar.optim.frozen import Frozen
 from instar.run.begin import crossing, told
@@ -99,6 +100,20 @@ def train_used_rows_only(config: RunConfig, corpus: Corpus, network: Network, ta
     network.compact_embedding(np.flatnonzero(counts_V).tolist())
 
 
+def freeze_parts(config: RunConfig, network: Network, tell: Callable[[str], None]) -> None:
+    """Leave gradients only to what the run trains; call it once the network is as it will be trained.
+
+    `tell` hears which tied tensors are frozen, and how much is. ConfigError for patterns that do not fit the model.
+    """
+    train = config.train
+    if train.trainable is None and not train.frozen_patterns:
+        return
+    for line in freeze(network, train.trainable, train.frozen_patterns):
+        tell(line)
+    trained, frozen = trained_numbers(network)
+    tell(f"model: {trained:,} parameters are trained, {frozen:,} are frozen")
+
+
 def make_state(config: RunConfig, splits: Splits, network: Network, task: TaskLike, runtime: Runtime) -> TrainState:
     """The state before the first step."""
     objective = Objective(network, config.objective)
@@ -122,7 +137,7 @@ def make_state(config: RunConfig, splits: Splits, network: Network, task: TaskLi
 
 def _optimizer(config: RunConfig, network: Network) -> torch.optim.Optimizer:
     made = config.train.optimizer.build(network.named_parameters())
-    return Frozen(made.param_groups) if config.train.frozen else made
+    return Frozen(made.param_groups) if config.train.only_measures else made
 
 
 def tokens_per_sample(samples: Samples) -> float:

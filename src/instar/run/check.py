@@ -13,9 +13,10 @@ from rich.console import Console
 from instar.config.load import load
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
+from instar.model.freeze import trained_numbers
 from instar.run.baseline import Row, baseline, described
 from instar.run.begin import go_on_from_past
-from instar.run.build import make_network, make_state
+from instar.run.build import freeze_parts, make_network, make_state
 from instar.run.capped import capped
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
@@ -63,6 +64,7 @@ def check(run_file: Path, overrides: Sequence[str] = (), *, picture: Path | None
     samples = list(_samples(checked, first))
     seconds = _seconds_per_step(checked)
     num_parameters = checked.state.network.num_parameters
+    num_frozen = trained_numbers(checked.state.network)[1]
     steps = checked.state.totals["steps"]
     return {
         "run": str(run_folder(run_file, config, None).path),
@@ -72,6 +74,7 @@ def check(run_file: Path, overrides: Sequence[str] = (), *, picture: Path | None
         "rates": rates.sketched(),
         "first_rate": rates.after.values[0],
         "parameters": num_parameters,
+        "frozen_parameters": num_frozen,
         "vocabulary": checked.corpus.tokenizer.vocab_size,
         "data": {name: split.report for name, split in named_samples(checked.splits)},
         "labels": {name: label_counts(split) for name, split in named_samples(checked.splits)},
@@ -85,7 +88,7 @@ def check(run_file: Path, overrides: Sequence[str] = (), *, picture: Path | None
         "tokens_per_step": first.num_tokens,
         "device": str(checked.runtime.device),
         "memory_gb": round(_memory(checked, first.num_tokens) / 1e9, 3),
-        "checkpoint_gb": round(3 * _FLOAT_BYTES * num_parameters / 1e9, 3),
+        "checkpoint_gb": round(_FLOAT_BYTES * (3 * num_parameters - 2 * num_frozen) / 1e9, 3),
         "free_disk_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
         "seconds_per_step": round(seconds, 4),
         "estimated_seconds": round(seconds * steps, 1),
@@ -99,6 +102,7 @@ def _put_together(config: RunConfig) -> Checked:
     task = config.task.build(corpus.tokenizer)
     told: list[str] = []
     network = make_network(config, corpus.tokenizer, corpus.labels, task, tell=told.append)
+    freeze_parts(config, network, told.append)
     splits = cut_corpus(config, corpus, network)
     state = make_state(config, splits, network, task, runtime)
     go_on_from_past(config, state, None, told.append)
@@ -170,9 +174,13 @@ def _seconds_per_step(checked: Checked) -> float:
 
 
 def _memory(checked: Checked, tokens_per_step: int) -> float:
-    """Bytes of weights, gradients, two moments, and of activations (Korthikanti et al. 2022, eq. 1, in float32)."""
+    """Bytes of weights, gradients, two moments, and of activations (Korthikanti et al. 2022, eq. 1, in float32).
+
+    Of what is frozen: the weights and the copy that proves it.
+    """
     network, train = checked.state.network, checked.config.train
-    weights = 4 * _FLOAT_BYTES * network.num_parameters
+    trained, frozen = trained_numbers(network)
+    weights = _FLOAT_BYTES * (4 * trained + 2 * frozen)
     at_once = min(tokens_per_step, train.micro_tokens or tokens_per_step)
     per_token = (4 if train.checkpoint_activations else 2 * 34) * network.width
     return float(weights + at_once * network.num_layers * per_token)
@@ -188,7 +196,8 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: {told}"
     yield from found["summary"]
     yield (
-        f"{found['parameters']:,} parameters; {found['steps']:,} steps of about {found['tokens_per_step']:,} tokens "
+        f"{found['parameters']:,} parameters{_parts(found)}; {found['steps']:,} steps of about "
+        f"{found['tokens_per_step']:,} tokens "
         f"({'streamed' if found['epochs'] is None else str(found['epochs']) + ' epochs'}) on {found['device']}"
     )
     if found["baseline"]:
@@ -199,6 +208,11 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
     yield f"memory about {found['memory_gb']} GB"
     yield f"a checkpoint {found['checkpoint_gb']} GB; free on the disk {found['free_disk_gb']} GB"
     yield f"time about {found['estimated_seconds'] / 60:.1f} minutes at {found['seconds_per_step']} s a step"
+
+
+def _parts(found: dict[str, Any]) -> str:
+    frozen = found["frozen_parameters"]
+    return f" ({found['parameters'] - frozen:,} trained, {frozen:,} frozen)" if frozen else ""
 
 
 def _described(sample: dict[str, Any]) -> Iterator[str]:

@@ -86,10 +86,25 @@ class TrainConfig(Config):
     """A gradient that is not a number: skip the step (three in a row end the run), or stop at once."""
     prefetch: Annotated[int, Field(ge=0)] = 0
     """Steps prepared ahead in a thread; 0: none. Cannot change the curve."""
-    frozen: bool = Field(default=False, exclude_if=lambda value: value is False)
-    """Change no weight: the run only measures, which is proven at its end."""
+    trainable: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+    """Train only parameters whose names match one of these globs, like [classifier.*, "*.layer.11.*"]; null: all."""
+    frozen: bool | tuple[str, ...] = Field(default=False, exclude_if=lambda value: value is False)
+    """Globs of parameters that stay as they are, like ["*.embeddings.*"], which is proven; true: all, so the run only
+    measures."""
     tensorboard: bool = False
     """Write the figures for TensorBoard too."""
+
+    @property
+    def only_measures(self) -> bool:
+        """Whether no weight changes."""
+        return self.frozen is True
+
+    @property
+    def frozen_patterns(self) -> tuple[str, ...]:
+        """Globs of what is frozen beside what is trained."""
+        return () if isinstance(self.frozen, bool) else self.frozen
 
     @field_validator("device")
     @classmethod
@@ -102,6 +117,12 @@ class TrainConfig(Config):
     def _one_batch_size(self) -> "TrainConfig":
         if (self.batch_tokens is None) == (self.batch_samples is None):
             raise ValueError("set one of batch_tokens (like 16384) and batch_samples (like 32)")
+        return self
+
+    @model_validator(mode="after")
+    def _measures_or_trains(self) -> "TrainConfig":
+        if self.only_measures and self.trainable is not None:
+            raise ValueError("frozen: true changes no weight, and trainable names some; leave one of the two out")
         return self
 
 

@@ -26,7 +26,7 @@ from instar.model.speed import use_fast_cpu
 from instar.objective import Figure, Objective
 from instar.run.baseline import baseline, best_of, described
 from instar.run.begin import go_on_from_past
-from instar.run.build import make_network, make_state, train_used_rows_only
+from instar.run.build import freeze_parts, make_network, make_state, train_used_rows_only
 from instar.run.capped import capped
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus, Splits, build_corpus, cut_corpus
@@ -97,6 +97,7 @@ def prepare(
         task = config.task.build(corpus.tokenizer)
         network = make_network(config, corpus.tokenizer, corpus.labels, task, start, tell=tell)
         train_used_rows_only(config, corpus, network, task)
+        freeze_parts(config, network, tell)
         return corpus, task, network, cut_corpus(config, corpus, network)
 
     corpus, task, network, splits = together(runtime, read)
@@ -216,8 +217,11 @@ class Parts:
         train, runtime = self.config.train, self.runtime
         held: list[Callbacks] = []  # the checkpoint saves the state of all callbacks, itself among them
 
+        untouched = Untouched(runtime, everything=train.only_measures)
+
         def capture() -> Capture:
             self.learns.flush()
+            untouched.check(self.state)
             return self.snapshot(held[0]).capture()
 
         checkpoint = Checkpoint(
@@ -235,7 +239,7 @@ class Parts:
             self.log,
             *self.learns.callbacks,
             *([StreamPosition(self.stream)] if isinstance(self.stream, CorpusStream) else []),
-            *([Untouched()] if train.frozen else []),
+            untouched,
         ]
         if self.splits.evaluation is not None:
             chosen.append(Evaluate(self._evaluate, Due(train.eval_every, runtime)))

@@ -10,12 +10,12 @@ from instar.trainer.parallel.parts import local, part_of, settle
 
 
 class WeightAverage:
-    """Exponential moving average of a module's parameters, updated after each step."""
+    """Exponential moving average of a module's trained parameters, updated after each step."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self._module = module
-        self._parameters = dict(module.named_parameters())
+        self._parameters = {name: value for name, value in module.named_parameters() if value.requires_grad}
         self.weights = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
 
     @torch.no_grad()

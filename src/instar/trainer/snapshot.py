@@ -169,11 +169,13 @@ def take_average(network: Network, folder: Path) -> int:
 def take_optimizer(state: TrainState, folder: Path) -> tuple[str, ...]:
     """Give a run the optimizer's state that a checkpoint of another run keeps; names of parameters that begin anew.
 
-    A table that is cut down to the rows in use begins anew: its rows are of other data. CheckpointError if the state
-    is of other parameters, or of another optimizer's kind.
+    A table that is cut down to the rows in use begins anew: its rows are of other data. State of what this run freezes
+    is left. CheckpointError if the state is of other parameters, or of another optimizer's kind.
     """
+    frozen = {name for name, parameter in state.network.named_parameters() if not parameter.requires_grad}
     tables = {name for name, module in state.network.named_modules() if isinstance(module, CompactEmbedding)}
     saved = read_tensors(folder / OPTIMIZER)
+    saved = {key: value for key, value in saved.items() if key.partition("::")[0] not in frozen}
     anew = {key for key in saved if key.partition("::")[0].removesuffix(".weight") in tables}
     _load_optimizer(state.optimizer, {key: value for key, value in saved.items() if key not in anew}, folder)
     return tuple(sorted({key.partition("::")[0] for key in anew}))
