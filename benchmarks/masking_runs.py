@@ -27,7 +27,7 @@ from instar.run.config import RunConfig
 from instar.run.corpus import build_corpus
 from instar.run.masking import token_counts
 from instar.run.train import train
-from instar.task import Moment
+from instar.task import StepContext
 from instar.task.mlm import MaskedLM, MaskedLMTask
 from instar.tracks.transfer import export, import_values
 from instar.trainer import Callback
@@ -148,8 +148,8 @@ class Watch(Callback):
         with state.average.in_place():
             first = 0
             for batch in self.parts.held.batches(HELD_TOKENS):
-                moment = Moment(seed=HELD_KEY, step=0, progress=1.0, evaluating=True)
-                prepared = self.parts.judge.prepare(batch, moment)
+                context = StepContext(seed=HELD_KEY, step=0, progress=1.0, evaluating=True)
+                prepared = self.parts.judge.prepare(batch, context)
                 judged = judge(state.network(prepared), prepared.target_M)
                 class_M = self.parts.held_class[first + prepared.read_M.numpy()]
                 first += batch.num_tokens

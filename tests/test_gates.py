@@ -83,6 +83,43 @@ def _imported(node: ast.ImportFrom) -> list[str]:
     return [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
 
 
+TASKS = {"mlm", "causal_lm", "classify", "masked_lm"}
+TASK_CLASSES = {"MaskedLM", "CausalLM", "Classify", "MaskedLMTask", "CausalLMTask", "ClassifyTask"}
+
+
+def _asks_which_task(node: ast.AST) -> bool:
+    """A comparison with the name of a task or a head, a table by such names, or a test of a task's class."""
+    if isinstance(node, ast.Compare):
+        named = [part for side in (node.left, *node.comparators) for part in ast.walk(side)]
+        return any(isinstance(part, ast.Constant) and part.value in TASKS for part in named)
+    if isinstance(node, ast.Dict):
+        return sum(isinstance(key, ast.Constant) and key.value in TASKS for key in node.keys) > 1
+    if isinstance(node, ast.MatchValue):
+        return isinstance(node.value, ast.Constant) and node.value.value in TASKS
+    is_test = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance"
+    return is_test and any(isinstance(part, ast.Name) and part.id in TASK_CLASSES for part in ast.walk(node.args[1]))
+
+
+@pytest.mark.parametrize(
+    "code",
+    ['kind == "mlm"', 'head in ("classify",)', "isinstance(task, Classify | int)", '{"mlm": 1, "classify": 2}[x]'],
+)
+def test_a_question_for_the_task_is_seen(code: str) -> None:
+    assert any(map(_asks_which_task, ast.walk(ast.parse(code))))
+
+
+def test_nobody_asks_which_task_this_is() -> None:
+    """A task's facts stand in its own file; heads are the model's."""
+    asked = [
+        f"{path}:{node.lineno}"
+        for path, tree in trees()
+        if path.parts[0] not in ("task", "model")
+        for node in ast.walk(tree)
+        if _asks_which_task(node)
+    ]
+    assert not asked
+
+
 def test_only_the_engine_talks_to_other_processes():
     """Everything else asks `trainer.runtime`, or `trainer.parallel.group` where there is no runtime yet."""
     found = []

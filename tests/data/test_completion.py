@@ -15,10 +15,10 @@ from instar.data.fingerprint import source_fingerprint
 from instar.data.samples import Cut, Samples
 from instar.data.source import JsonLines
 from instar.data.tokenizer import Bpe, Character, build_tokenizer
-from instar.task import CausalLM, Moment
+from instar.task import CausalLM, StepContext
 
 PAIRS = [("what is it", "a stone"), ("and then", "the river, and the bridge"), ("", "alone"), ("who sings", "a bird")]
-MOMENT = Moment(seed=0, step=0, progress=0.0)
+MOMENT = StepContext(seed=0, step=0, progress=0.0)
 
 
 def pairs_file(folder: Path, pairs: list[tuple[str, str]]) -> Path:
@@ -55,7 +55,7 @@ def test_the_targets_are_the_completion_and_the_end_mark(tmp_path: Path, kind: s
 def test_evaluation_scores_completions_alone(tmp_path: Path) -> None:
     found = samples(tmp_path, PAIRS)
     batch = next(iter(found.batches(10_000)))
-    prepared = CausalLM().build(found.tokenizer).prepare(batch, Moment(seed=0, step=0, progress=1.0, evaluating=True))
+    prepared = CausalLM().build(found.tokenizer).prepare(batch, StepContext.of_evaluation(0))
     assert prepared.num_targets == sum(len(say) + 1 for _, say in PAIRS)
 
 

@@ -8,10 +8,10 @@ import torch
 
 from instar.data import Batch
 from instar.data.tokenizer import Bpe, Tokenizer, build_tokenizer
-from instar.inference import preview
 from instar.inference.preview import Preview
 from instar.model import FromConfig, Network, build_network
 from instar.task import CausalLM
+from instar.task.answer import next_token
 from tests.model.helpers import SIZE
 
 TEXTS = ["the river runs under the bridge", "snow on the stone", "a small stone sings under the bridge"] * 20
@@ -49,7 +49,7 @@ def test_all_prompts_go_on_in_one_batch_and_each_token_is_read_once() -> None:
     read: list[tuple[int, ...]] = []
     network.model.get_input_embeddings().register_forward_pre_hook(lambda _, given: read.append(tuple(given[0].shape)))
     rows = previewed(network)
-    assert 1 < len(read) <= preview.NEW_TOKENS
+    assert 1 < len(read) <= next_token.NEW_TOKENS
     assert {shape[0] for shape in read} == {3}
     assert {shape[1] for shape in read[1:]} == {1}
     assert network.training
@@ -60,8 +60,8 @@ def test_all_prompts_go_on_in_one_batch_and_each_token_is_read_once() -> None:
 
 def test_weights_in_parts_go_on_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their attention and their head are those of the packed network alone."""
-    monkeypatch.setattr(preview, "in_parts", lambda _: True)
-    monkeypatch.setattr(preview, "Generator", None)
+    monkeypatch.setattr(next_token, "in_parts", lambda _: True)
+    monkeypatch.setattr(next_token, "Generator", None)
     assert all(row["completion"] for row in previewed(causal()))
 
 

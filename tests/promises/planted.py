@@ -19,7 +19,7 @@ from instar.data.prefetch import Prefetch
 from instar.data.stream import Stream
 from instar.inference.evaluate import evaluation_mode
 from instar.objective import Objective
-from instar.task.base import Moment
+from instar.task.base import StepContext
 from instar.trainer import Callbacks, TrainState, loop, snapshot
 from instar.trainer.callbacks import lines
 from instar.trainer.state import Counters
@@ -106,7 +106,7 @@ def data_begin_anew(patch: Patch) -> None:
 
 def masks_of_no_step(patch: Patch) -> None:
     calls = count()
-    patch.setattr(Moment, "key", lambda self, purpose: seeds.derive(self.seed, purpose, next(calls)))
+    patch.setattr(StepContext, "key", lambda self, purpose: seeds.derive(self.seed, purpose, next(calls)))
 
 
 def gradients_are_kept(patch: Patch) -> None:

@@ -19,7 +19,7 @@ from instar.run.baseline import baseline, best_of
 from instar.run.check import check, describe
 from instar.run.config import RunConfig
 from instar.run.corpus import Splits, build_corpus, cut_corpus
-from instar.task import Moment
+from instar.task import StepContext
 from instar.use.evaluate import evaluate
 from tests.run.conftest import TASKS, Workshop
 
@@ -80,8 +80,8 @@ def test_the_unigram_is_of_the_masked_tokens_of_the_evaluation(tmp_path: Path) -
     sequence = "".join(np.random.default_rng(0).choice(list("ACGT"), 4000, p=[0.4, 0.3, 0.2, 0.1]))
     config, task, splits = _run(tmp_path, sequence, task="mlm", max_length=34)
     assert splits.evaluation is not None
-    moment = Moment(seed=config.seed, step=0, progress=1.0, evaluating=True)
-    targets = [task.prepare(batch, moment).target_M for batch in splits.evaluation.batches(500)]
+    context = StepContext(seed=config.seed, step=0, progress=1.0, evaluating=True)
+    targets = [task.prepare(batch, context).target_M for batch in splits.evaluation.batches(500)]
     tokens = [token for target in targets if target is not None for token in target.tolist()]
     counted: Counter[int] = Counter()
     for batch in splits.train.batches(500):
@@ -104,8 +104,8 @@ def test_the_unigram_is_of_the_masked_tokens_of_the_evaluation(tmp_path: Path) -
 def _evaluated(config: RunConfig, task: Any, splits: Splits) -> list[tuple[Batch, Batch]]:
     """Batches of the evaluation, and what the network sees of them."""
     assert splits.evaluation is not None
-    moment = Moment(seed=config.seed, step=0, progress=1.0, evaluating=True)
-    return [(batch, task.prepare(batch, moment)) for batch in splits.evaluation.batches(500)]
+    context = StepContext(seed=config.seed, step=0, progress=1.0, evaluating=True)
+    return [(batch, task.prepare(batch, context)) for batch in splits.evaluation.batches(500)]
 
 
 def test_counting_sees_no_neighbor_that_the_network_does_not_see(tmp_path: Path) -> None:

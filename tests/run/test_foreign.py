@@ -171,7 +171,7 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no weights for cls\.predictions.*its answers would be chance"):
         fill_mask(body, "a [MASK]")
     (tmp_path / "in.txt").write_text("snow\n")
-    with pytest.raises(DataError, match="a body without a head"):
+    with pytest.raises(DataError, match="a backbone without a head"):
         predict(body, input_file=tmp_path / "in.txt", output=tmp_path / "out.jsonl")
     with pytest.raises(InputMissingError, match="nothing is downloaded"):
         generate(Path("openai-community/gpt2"), "x", [], tell=silent)

@@ -56,7 +56,7 @@ def test_values_lie_inside_the_intervals(place: Path) -> None:
 def test_features_outside_are_not_known_and_those_of_other_chromosomes_skipped(place: Path) -> None:
     (place / "features.bed").write_text("chrA\t0\t100\tout\nchrA\t100\t150\tin\nchrB\t0\t50\tin\n")
     told: list[str] = []
-    rows = {row["kind"]: row for row in summary(place / "run", place / "features.bed", tell=told.append)}
+    rows = {row["kind"]: row for row in summary(place / "run", place / "features.bed", log=told.append)}
     assert (rows["out"]["num_known"], rows["in"]["num_bases"]) == (0, 50)
     assert rows["in"]["num_known"] > 25
     assert any("1 features are skipped" in line and "chrB" in line for line in told)

@@ -14,7 +14,7 @@ from instar.model.architecture import architecture
 from instar.model.classes import model_class
 from instar.model.config import FromConfig
 from instar.run.config import RunConfig
-from instar.task import Moment, Task
+from instar.task import StepContext, Task
 from tests.batches import packed
 from tests.model.helpers import Words
 
@@ -26,7 +26,7 @@ MASKED = [name for name, config in RECIPES.items() if config.task.kind == "mlm"]
 def test_a_text_is_masked_anew_each_time_it_is_read(name: str) -> None:
     tokenizer = build_tokenizer(Character(), lambda: iter(["abcdefghijklmnop"]))
     task, batch = RECIPES[name].task.build(tokenizer), packed([40] * 20, vocab_size=tokenizer.vocab_size)
-    hidden = [task.prepare(batch, Moment(seed=1, step=step, progress=0.0)).read_M for step in (7, 7, 8)]
+    hidden = [task.prepare(batch, StepContext(seed=1, step=step, progress=0.0)).read_M for step in (7, 7, 8)]
     assert torch.equal(hidden[0], hidden[1])
     assert not np.array_equal(hidden[0].numpy(), hidden[2].numpy())
 

@@ -17,10 +17,10 @@ from instar.core.rundir import RunFolder
 from instar.run import prepare
 from instar.run.status import status
 from instar.run.train import train
+from instar.task.answer import MaskedAnswer
 from instar.trainer import Callback, StepResult, TrainState
 from instar.trainer.callbacks.control import Control
 from instar.trainer.callbacks.sample import MOST_PRINTED, Sample
-from instar.trainer.callbacks.shown import shown
 from instar.trainer.parallel.processes import Processes
 from instar.trainer.runtime import Runtime
 from tests.run.conftest import Workshop
@@ -210,7 +210,7 @@ def test_a_masked_row_is_readable_with_and_without_colour() -> None:
         {"text": "jumped", "masked": True, "guess": "over", "probability": 0.4, "right": False},
         {"text": "high\x1b[31m", "masked": False},
     ]
-    text = shown({"kind": "mlm", "tokens": tokens})
+    text = MaskedAnswer().line({"kind": "mlm", "tokens": tokens})
     assert text.plain == "  the [fox] [over, not jumped] high [31m"
     assert {str(span.style) for span in text.spans} == {"dim", "green", "red", "yellow"}
     console = Console(force_terminal=False, no_color=True, record=True, width=200)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from instar.core.errors import DataError
-from instar.task import Moment
+from instar.task import StepContext
 from instar.task.causal_lm import CausalLMTask
 from instar.task.classify import ClassifyTask
 from instar.task.mlm import MaskedLM, MaskedLMTask, RateSchedule
@@ -16,8 +16,8 @@ def mlm(**options: object) -> MaskedLMTask:
     return MaskedLMTask(MaskedLM.model_validate(options), MASK, VOCABULARY, {0, 1, 2, 3, 4})
 
 
-def moment(step: int = 0, progress: float = 0.0, *, evaluating: bool = False) -> Moment:
-    return Moment(seed=3, step=step, progress=progress, evaluating=evaluating)
+def moment(step: int = 0, progress: float = 0.0, *, evaluating: bool = False) -> StepContext:
+    return StepContext(seed=3, step=step, progress=progress, evaluating=evaluating)
 
 
 def test_targets_are_the_tokens_that_were_there() -> None:

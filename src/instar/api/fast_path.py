@@ -19,9 +19,11 @@ from instar.api.averaging import Average
 from instar.api.learning import Learning
 from instar.api.loading import Loading
 from instar.api.pieces import is_out_of_memory
+from instar.model import Head
 from instar.model.adopt import PackedRows, adopt, head_of, packed
 from instar.model.network import Network
 from instar.model.stock import Watch, deviation, global_hooks, is_library_function
+from instar.task import default_task
 
 _log = logging.getLogger(__name__)
 _KEYS = {"input_ids", "attention_mask", "token_type_ids", "labels"}
@@ -36,9 +38,9 @@ class FastPath:
     cannot stand for (left padding, other inputs, labels on padding) gives None, and goes the plain way.
     """
 
-    def __init__(self, network: Network, head: str, trainer: Any) -> None:
+    def __init__(self, network: Network, head: Head, trainer: Any) -> None:
         self._network = network
-        self._head = head
+        self._task = default_task(head)
         self._trainer = trainer
         self._watch = Watch(network.model)
         self._agrees: bool | None = None
@@ -65,7 +67,7 @@ class FastPath:
     @property
     def average(self) -> Average:
         """What its losses are means over."""
-        return Average.SHIFTED if self._head == "causal_lm" else Average.LABELS
+        return Average.SHIFTED if self._task.reads_forward else Average.LABELS
 
     def loss(self, inputs: Mapping[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor | None:
         """Mean over the batch's targets, or their sum over `num_items_in_batch`; None: the batch goes the plain way."""
@@ -148,12 +150,12 @@ class FastPath:
 
     def _label_places(self, labels: Tensor, real_DL: Tensor) -> tuple[Tensor | None, Tensor] | None:
         """Where in the packed row something is predicted, and what."""
-        if self._head == "classify":
+        if self._task.learns_labels:
             return self._class_labels(labels, len(real_DL))
         if labels.shape != real_DL.shape:
             return None
         counts_DL = labels != _IGNORED
-        if self._head == "causal_lm":  # a token's state predicts the token after it
+        if self._task.reads_forward:  # a token's state predicts the token after it
             labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=_IGNORED)
             counts_DL = labels != _IGNORED
             following_DL = torch.nn.functional.pad(real_DL[:, 1:], (0, 1))

@@ -24,7 +24,7 @@ from instar.masking.offsets import Spans
 from instar.masking.store_options import spans_of
 from instar.run.masking import STORE, offsets_of
 from instar.run.prepare import make_stream
-from instar.task import Moment
+from instar.task import StepContext
 from instar.tracks.stored import Stored, sizes_of
 
 Ints = NDArray[np.int64]
@@ -118,7 +118,7 @@ def masked_uniformly(subject: Subject, steps: int) -> tuple[Ints, int]:
     counts_N = np.zeros(offsets.num_characters, dtype=np.int64)
     might = 0
     for step, batch in zip(range(steps), stream.steps(), strict=False):
-        masked = saved.task.prepare(batch, Moment(seed=saved.config.seed, step=step, progress=step / steps))
+        masked = saved.task.prepare(batch, StepContext(seed=saved.config.seed, step=step, progress=step / steps))
         spans = spans_of(batch)
         if spans is None or masked.read_M is None:
             raise ValueError("the batch holds no offsets of its characters")

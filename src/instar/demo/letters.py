@@ -12,7 +12,7 @@ from instar.demo.folder import DemoFolder
 from instar.demo.network import Subject, untrained
 from instar.demo.plan import Plan
 from instar.demo.screen import Bar, Screen, Token
-from instar.task import Moment
+from instar.task import StepContext
 
 _PAUSE = 0.1
 """Seconds between two looks at a run's log."""
@@ -78,10 +78,10 @@ def space_floor(subject: Subject) -> float:
     """Share of the evaluation's masked positions that hold a space."""
     saved = subject.saved
     (space,) = saved.tokenizer.encode_batch([" "])[0].ids.tolist()
-    moment = Moment(seed=saved.config.seed, step=0, progress=1.0, evaluating=True)
+    context = StepContext(seed=saved.config.seed, step=0, progress=1.0, evaluating=True)
     spaces = positions = 0
     for batch in subject.held_out.batches(1 << 14):
-        target_M = saved.task.prepare(batch, moment).target_M
+        target_M = saved.task.prepare(batch, context).target_M
         if target_M is not None:
             spaces += int((target_M == space).sum())
             positions += len(target_M)

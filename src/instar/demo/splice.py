@@ -95,17 +95,17 @@ def splice_rows(splice: Splice) -> list[tuple[str, str]]:
 
 def commonest_floor(subject: Subject) -> float:
     """Masked accuracy of always guessing the commonest base of the training data."""
-    from instar.task import Moment
+    from instar.task import StepContext
 
     saved = subject.saved
-    moment = Moment(seed=saved.config.seed, step=0, progress=1.0, evaluating=True)
+    context = StepContext(seed=saved.config.seed, step=0, progress=1.0, evaluating=True)
     size = saved.tokenizer.vocab_size
     train_V, masked_V = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
     for batch in subject.splits.train.batches(1 << 16):
         if batch.maskable_T is not None:
             train_V += np.bincount(batch.ids_T[batch.maskable_T].numpy(), minlength=size)
     for batch in subject.held_out.batches(1 << 14):
-        target_M = saved.task.prepare(batch, moment).target_M
+        target_M = saved.task.prepare(batch, context).target_M
         if target_M is not None:
             masked_V += np.bincount(target_M.numpy(), minlength=size)
     return float(masked_V[train_V.argmax()] / max(1, masked_V.sum()))

@@ -1,7 +1,4 @@
-"""What a network says of texts, one answer a text, in order.
-
-Shape letters: T tokens, D documents, M places, C classes, V vocabulary, K best answers.
-"""
+"""Answers about texts, one a text, in order."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +12,11 @@ from instar.core.errors import DataError
 from instar.data import Batch
 from instar.data.tokenizer import Marks, Tokenizer
 from instar.data.unknown import TokenCount
-from instar.inference.division import Division, Row
+from instar.inference.base import Row, TaskLike
+from instar.inference.division import Division
 from instar.inference.evaluate import evaluation_mode
-from instar.inference.label import label_answer
-from instar.model import Forward, Network
-from instar.task import TaskLike
+from instar.model import Network
 
-MASK_WORD = "[MASK]"
 _TEXTS_AHEAD = 512
 
 Ids = NDArray[np.int64]
@@ -43,7 +38,7 @@ class Predictor:
     label_kind: str = "none"
     max_length: int | None = None
     reads_forward: bool = False
-    """True: a classifier of a causal network, whose texts have an end mark alone."""
+    """True: a classifier of a causal network, whose texts have an end token alone."""
     marks: Marks | None = None
     """Special tokens before and after a text, where somebody else trained the network; None: as instar trains."""
     best: int = 5
@@ -80,7 +75,7 @@ class Predictor:
             batches += self._batches(full, [len(encoded[number][0]) for number in full])
         answers = self.division.rows(
             batches,
-            lambda batch: list(self._judge([encoded[number][0] for number in batch])),
+            lambda batch: list(self.task.answer.answers(self, _packed([encoded[number][0] for number in batch]))),
             read=[list(map(int, ids)) for ids, _ in encoded],
         )
         for batch, found in zip(batches, answers, strict=True):
@@ -97,87 +92,46 @@ class Predictor:
             yield [numbers[place] for place in order[:taken]]
             order = order[taken:]
 
-    @property
-    def _marks(self) -> tuple[list[int], list[int]]:
-        """Special tokens before and after a text, as in training."""
+    def around_text(self) -> tuple[list[int], list[int]]:
+        """Special tokens before and after a text that a network reads in both directions, or to its end."""
         if self.marks is not None:
             before, after = self.marks
-            return list(before), [] if self.task.head == "causal_lm" else list(after)
-        if self.task.head == "causal_lm":
-            return [], []
+            return list(before), list(after)
         if self.reads_forward:
-            return [], [self._special("eos_id")]
-        return [self._special("cls_id")], [self._special("sep_id")]
+            return [], [self.special("eos_id")]
+        return [self.special("cls_id")], [self.special("sep_id")]
 
     @property
     def _num_added(self) -> int:
-        return sum(map(len, self._marks))
+        return sum(map(len, self.task.answer.special_tokens(self)))
 
     def _ids(self, text: str) -> tuple[Ids, Row]:
         """Ids with special tokens, and what the row says of them."""
-        pieces = [text] if self.task.head != "masked_lm" else text.split(MASK_WORD)
-        if self.tokenizer.codec.kind == "fast":  # the blank before a hidden word is part of that word's token
-            pieces = [*(piece.removesuffix(" ") for piece in pieces[:-1]), pieces[-1]]
+        segments = self.task.answer.segments(text)
+        if self.tokenizer.codec.kind == "fast":  # the blank before a masked word is part of that word's token
+            segments = [*(segment.removesuffix(" ") for segment in segments[:-1]), segments[-1]]
         parts: list[int] = []
         unknown = 0
-        all_encoded = self.tokenizer.encode_batch(pieces)
+        all_encoded = self.tokenizer.encode_batch(segments)
         for number, encoded in enumerate(all_encoded):
-            parts += [self._special("mask_id")] if number else []
+            parts += [self.special("mask_id")] if number else []
             parts += encoded.ids.tolist()
             unknown += self.count.add(encoded.ids, self.tokenizer.unk_id)
-        before, after = self._marks
+        before, after = self.task.answer.special_tokens(self)
         room = None if self.max_length is None else self.max_length - len(before) - len(after)
         row: Row = {"unknown_tokens": unknown} if unknown else {}
         if room is not None and len(parts) > room:
             row["truncated"] = True
-            if len(pieces) == 1:
+            if len(segments) == 1:
                 row["read_characters"] = int(all_encoded[0].ends[room - 1]) if room else 0
         return np.asarray([*before, *parts[:room], *after], dtype=np.int64), row
 
-    def _special(self, name: str) -> int:
+    def special(self, name: str) -> int:
+        """Id of a special token; DataError if the tokenizer has none."""
         number = getattr(self.tokenizer, name)
         if number is None:
             raise DataError(f"the tokenizer has no {name.removesuffix('_id')} token, and this task needs it")
         return int(number)
-
-    def _judge(self, documents: list[Ids]) -> Iterator[Row]:
-        batch = _packed(documents)
-        if self.task.head == "classify":
-            said = self.network(batch.to(self.device)).logits_MV().float().cpu()
-            yield from (label_answer(logits_C, self.label_names, self.label_kind) for logits_C in said)
-        elif self.task.head == "causal_lm":
-            yield from self._likelihoods(batch)
-        else:
-            yield from self._fills(batch)
-
-    def _likelihoods(self, batch: Batch) -> Iterator[Row]:
-        """Sum of log likelihoods (nats) of each document's tokens but the first."""
-        has_next_T = np.ones(batch.num_tokens, dtype=np.bool_)
-        has_next_T[np.asarray(batch.boundaries[1:]) - 1] = False
-        read_M = torch.from_numpy(np.flatnonzero(has_next_T))
-        said: Forward = self.network(batch.to(self.device).reading(read_M.to(self.device)))
-        nll_M = said.cross_entropy(batch.ids_T[read_M + 1].to(self.device)).nll_M.double().cpu()
-        for part_M in torch.split(nll_M, [length - 1 for length in batch.lengths]):
-            yield {"log_likelihood": -float(part_M.sum()), "tokens": len(part_M)}
-
-    def _fills(self, batch: Batch) -> Iterator[Row]:
-        read_M = (batch.ids_T == self._special("mask_id")).nonzero()[:, 0]
-        said: Forward = self.network(batch.to(self.device).reading(read_M.to(self.device)))
-        best = torch.softmax(said.logits_MV().float(), dim=-1).topk(min(self.best, self.tokenizer.vocab_size), dim=-1)
-        chances_MK, ids_MK = best.values.cpu(), best.indices.cpu()
-        for first, last in zip(batch.boundaries[:-1], batch.boundaries[1:], strict=True):
-            ids = batch.ids_T[first:last].clone()
-            mine = ((read_M >= first) & (read_M < last)).nonzero()[:, 0]
-            ids[read_M[mine] - first] = ids_MK[mine, 0]
-            yield {
-                "filled": self.tokenizer.decode(ids.tolist()),
-                "fills": [self._choices(chances_MK[place], ids_MK[place]) for place in mine.tolist()],
-            }
-
-    def _choices(self, chances_K: torch.Tensor, ids_K: torch.Tensor) -> list[Row]:
-        tokens = self.tokenizer.tokens(ids_K.tolist())
-        pairs = zip(tokens, chances_K.tolist(), strict=True)
-        return [{"token": token, "probability": chance} for token, chance in pairs]
 
 
 def _packed(documents: list[Ids]) -> Batch:

@@ -12,7 +12,6 @@ from instar.metric.f1 import f1, f1_macro
 from instar.metric.likelihood import Likelihood
 from instar.metric.matthews import matthews
 from instar.metric.multi_label import MultiLabelCounts
-from instar.metric.names import score_names
 from instar.metric.perplexity import perplexity
 from instar.metric.scores import (
     classification_scores,
@@ -44,6 +43,5 @@ __all__ = [
     "pearson",
     "perplexity",
     "regression_scores",
-    "score_names",
     "spearman",
 ]

@@ -1,6 +1,7 @@
 """Any Transformers model behind one seam: hidden states where they are read, and its own head on just those."""
 
-from instar.model.build import Head, Pooling, ProblemType, build_network
+from instar.model.build import ProblemType, build_network
+from instar.model.classes import Head, Pooling, head_of_architecture
 from instar.model.config import FromConfig, FromFolder, ModelConfig
 from instar.model.cross_entropy import Scores
 from instar.model.layer_heads import HeadKey, HeadSpec
@@ -23,6 +24,7 @@ __all__ = [
     "ProblemType",
     "Scores",
     "build_network",
+    "head_of_architecture",
     "use_fast_cpu",
     "use_plain_cpu",
 ]

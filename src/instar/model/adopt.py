@@ -14,15 +14,12 @@ from torch import Tensor
 from instar.model import attention
 from instar.model.activation import swap_activations
 from instar.model.architecture import position_offset
+from instar.model.classes import Head, head_of_architecture
 from instar.model.dropout import swap_dropout
 from instar.model.gather import gather_last_layer
 from instar.model.heads import OutputHead, classifier_head, default_pooling, language_head
-from instar.model.layer_heads import HeadTask
 from instar.model.network import Network
 from instar.model.packing import is_verified
-
-_HEADS: dict[str, HeadTask] = {"ForMaskedLM": "masked_lm", "ForCausalLM": "causal_lm", "LMHeadModel": "causal_lm"}
-_CLASSIFIER = "ForSequenceClassification"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +42,12 @@ class PackedRows:
         return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
-def head_of(model: Any) -> HeadTask | None:
-    """What a Transformers model predicts ("masked_lm", "causal_lm", "classify"), by its class; None: something else."""
+def head_of(model: Any) -> Head | None:
+    """What a Transformers model predicts, by its class; None: something else, or a class of another package."""
     kind = type(model)
     if not kind.__module__.startswith("transformers.models."):
         return None
-    if kind.__name__.endswith(_CLASSIFIER):
-        return "classify"
-    return next((head for ending, head in _HEADS.items() if kind.__name__.endswith(ending)), None)
+    return head_of_architecture(kind.__name__)
 
 
 def adopt(model: Any) -> Network | None:

@@ -8,21 +8,18 @@ from instar.core.errors import ConfigError
 from instar.core.seeds import derive
 from instar.model.activation import swap_activations
 from instar.model.architecture import Vocabulary, architecture, position_offset
-from instar.model.classes import model_class
+from instar.model.classes import Head, Pooling, model_class
 from instar.model.config import FromConfig, FromFolder
 from instar.model.dropout import swap_dropout
 from instar.model.gather import gather_last_layer
 from instar.model.heads import OutputHead, classifier_head, default_pooling, language_head
 from instar.model.initialise import initialise
-from instar.model.layer_heads import HeadPooling, HeadTask
 from instar.model.load import Crossing, load_model
 from instar.model.load_heads import carry_heads
 from instar.model.network import LoadReport, Network
 from instar.model.packing import notice, pack_model
 from instar.model.size import must_be_trainable_here
 
-Head = HeadTask
-Pooling = HeadPooling
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 

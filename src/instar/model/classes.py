@@ -1,8 +1,23 @@
 """Which Transformers class carries a head."""
 
-from typing import Any
+from typing import Any, Literal
 
 from instar.core.errors import ConfigError
+
+Head = Literal["masked_lm", "causal_lm", "classify"]
+Pooling = Literal["first", "mean", "last"]
+"""What a head of whole documents reads."""
+_ENDINGS: dict[str, Head] = {
+    "ForMaskedLM": "masked_lm",
+    "ForCausalLM": "causal_lm",
+    "LMHeadModel": "causal_lm",
+    "ForSequenceClassification": "classify",
+}
+
+
+def head_of_architecture(name: str) -> Head | None:
+    """The head of a class of Transformers by the end of its name; None: another, or none."""
+    return next((head for ending, head in _ENDINGS.items() if name.endswith(ending)), None)
 
 
 def model_class(hf_config: Any, head: str) -> Any:

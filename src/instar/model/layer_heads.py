@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from instar.core.errors import ConfigError, DataError
 from instar.core.files.disk import disk_errors
 from instar.core.limits import raise_if_limited
 from instar.core.seeds import derive
+from instar.model.classes import Head, Pooling
 from instar.model.dropout import swap_dropout
 from instar.model.heads import LanguageHead, OutputHead, PlainHead
 
@@ -27,15 +28,13 @@ SPECS = "heads.json"
 PREFIX = "heads."
 """What a network's names of these parameters begin with."""
 
-HeadTask = Literal["masked_lm", "causal_lm", "classify"]
-HeadPooling = Literal["first", "mean", "last"]
 _FORMAT = 1
 
 
 class HeadKey(NamedTuple):
     """What a head predicts, and from which layer's hidden states."""
 
-    task: HeadTask
+    task: Head
     layer: int
     """0: the embeddings; 1: the first layer; -1: the last."""
 
@@ -44,11 +43,11 @@ class HeadKey(NamedTuple):
 class HeadSpec:
     """A head to be made."""
 
-    task: HeadTask
+    task: Head
     layer: int
     num_outputs: int | None = None
     """Labels of a classifier; None for a language head, which projects as the model's own head does."""
-    pooling: HeadPooling | None = None
+    pooling: Pooling | None = None
     """What a classifier reads of each document; None for a language head."""
 
     @property

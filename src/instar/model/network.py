@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from instar.core.errors import ConfigError
 from instar.model.attention import Pack
+from instar.model.classes import Head
 from instar.model.compact import CompactEmbedding, whole_embedding
 from instar.model.cross_entropy import Scores
 from instar.model.gather import MOST_READ
@@ -21,7 +22,6 @@ from instar.model.layer_heads import (
     PREFIX,
     HeadKey,
     HeadSpec,
-    HeadTask,
     check_specs,
     make_module,
     output_head,
@@ -145,7 +145,7 @@ class Network(nn.Module):
         self.is_packed = is_packed
         self.can_gather = can_gather
         self.loaded = LoadReport()
-        self.own_task: HeadTask | None = None
+        self.own_task: Head | None = None
         """What the model's own head predicts; None where nobody knows."""
         self.heads = nn.ModuleDict()
         """Parameters of the heads beside the model's own."""
@@ -221,7 +221,7 @@ class Network(nn.Module):
             shapes={**self.loaded.shapes, **{f"{PREFIX}{name}": (before.get(name), mine[name]) for name in mine}},
         )
 
-    def forward(self, batch: PackedRow, layers: Sequence[int] = (-1,), task: HeadTask | None = None) -> Forward:
+    def forward(self, batch: PackedRow, layers: Sequence[int] = (-1,), task: Head | None = None) -> Forward:
         """Hidden states of the layers (0: embeddings, -1: last) at the read positions, with the heads that read them.
 
         `task` chooses the heads; None: those of the model's own task. A classifier reads one vector a document,
@@ -288,7 +288,7 @@ class Network(nn.Module):
     def _projection(self) -> nn.Linear | None:
         return self.head.projection if isinstance(self.head, LanguageHead) else None
 
-    def _pooling_of(self, task: HeadTask | None) -> str | None:
+    def _pooling_of(self, task: Head | None) -> str | None:
         if task is None or task == self.own_task:
             return self.pooling
         spec = next((spec for spec in self.specs.values() if spec.task == task), None)
@@ -296,7 +296,7 @@ class Network(nn.Module):
             raise LookupError(f"there is no head for {task}; this network has {self.own_task} and {list(self.specs)}")
         return spec.pooling
 
-    def _heads_of(self, task: HeadTask | None) -> dict[int, OutputHead]:
+    def _heads_of(self, task: Head | None) -> dict[int, OutputHead]:
         """By layer, those of a task."""
         is_own = task is None or task == self.own_task
         found: dict[int, OutputHead] = {-1: self.head} if is_own and self.head is not None else {}

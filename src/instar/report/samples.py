@@ -77,6 +77,8 @@ class ShownSamples:
     filled: tuple[FilledText, ...] = ()
     classified: tuple[ClassifiedText, ...] = ()
     continued: tuple[ContinuedText, ...] = ()
+    others: tuple[tuple[tuple[str, str], ...], ...] = ()
+    """(name, value) of the fields of each sample of another form."""
 
 
 def shown_samples(run: RunRecord, step: int | None = None) -> ShownSamples:
@@ -86,19 +88,27 @@ def shown_samples(run: RunRecord, step: int | None = None) -> ShownSamples:
         return ShownSamples(None)
     newest = max(steps) if step is None else step
     chosen = [sample for sample in run.samples if sample.get("step") == newest]
-    kinds = {kind: [sample for sample in chosen if sample.get("kind") == kind] for kind in _KINDS}
+    forms: dict[str, list[dict[str, Any]]] = {form: [] for form in (*_FORMS, "")}
+    for sample in chosen:
+        forms[next((form for form in _FORMS if form in sample), "")].append(sample)
     return ShownSamples(
         newest,
-        tuple(filled_text(sample) for sample in kinds["mlm"][:MAX_SAMPLES]),
-        tuple(_classified(sample) for sample in kinds["classify"][:MAX_SAMPLES]),
+        tuple(filled_text(sample) for sample in forms["tokens"][:MAX_SAMPLES]),
+        tuple(_classified(sample) for sample in forms["prediction"][:MAX_SAMPLES]),
         tuple(
             ContinuedText(_text(sample.get("prompt")), _text(sample.get("completion")))
-            for sample in kinds["causal_lm"][:MAX_SAMPLES]
+            for sample in forms["completion"][:MAX_SAMPLES]
         ),
+        tuple(_fields(sample) for sample in forms[""][:MAX_SAMPLES]),
     )
 
 
-_KINDS = ("mlm", "classify", "causal_lm")
+_FORMS = ("tokens", "prediction", "completion")
+"""Keys that tell a filled text, a classified one and a continued one; other samples are shown as fields."""
+
+
+def _fields(sample: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((_text(name, 200), _text(value)) for name, value in sample.items() if name not in ("step", "kind"))
 
 
 def filled_text(sample: dict[str, Any]) -> FilledText:

@@ -24,7 +24,7 @@ from instar.data.samples import Samples
 from instar.masking.draws import maskable_index
 from instar.metric.counting import NaiveBayes, NeighborCounts, Vocabulary
 from instar.run.config import RunConfig
-from instar.task import MaskedLM, Moment, TaskLike
+from instar.task import StepContext, TaskLike
 
 Ints = NDArray[np.int64]
 Row = dict[str, Any]
@@ -52,7 +52,11 @@ def baseline(config: RunConfig, task: TaskLike, train: Samples, held_out: Sample
     if path.is_file():
         with suppress(InstarError, OSError, KeyError, TypeError, ValueError):
             return list(without_checksum(read_json(path))["rows"])
-    rows = _language_rows(config, task, train, held_out) if task.answer == "tokens" else _label_rows(train, held_out)
+    rows = (
+        _language_rows(config, task, train, held_out)
+        if task.answer.context is not None
+        else _label_rows(train, held_out)
+    )
     with disk_errors(path):
         write_json(path, with_checksum({"rows": rows}))
     return rows
@@ -116,7 +120,7 @@ def _has_few(vocabulary: Vocabulary, samples: Samples) -> bool:
 
 
 def _language_rows(config: RunConfig, task: TaskLike, train: Samples, held_out: Samples) -> list[Row]:
-    is_masked = task.head == "masked_lm"
+    is_masked = task.answer.context == "both"
     vocabulary = _vocabulary(train)
     if is_masked:  # what shows the mask token has a number that no training token has
         vocabulary = Vocabulary(np.setdiff1d(vocabulary.ids, [train.tokenizer.mask_id]))
@@ -124,16 +128,16 @@ def _language_rows(config: RunConfig, task: TaskLike, train: Samples, held_out: 
     offsets = [offset for distance in range(1, reach + 1) for offset in (-distance, distance)]
     if not is_masked:
         offsets = [-distance for distance in range(1, 2 * reach + 1 if reach > 1 else 2)]
-    moment = Moment(seed=config.seed, step=0, progress=1.0, evaluating=True)
+    context = StepContext(seed=config.seed, step=0, progress=1.0, evaluating=True)
 
     def windows(batch: Batch) -> Ints:
         return vocabulary.windows(batch.ids_T.numpy(), np.asarray(batch.lengths), offsets)
 
     def trained(batch: Batch) -> Ints:
-        return windows(batch)[maskable_index(batch) if is_masked else _read(task.prepare(batch, moment)) + 1]
+        return windows(batch)[maskable_index(batch) if is_masked else _read(task.prepare(batch, context)) + 1]
 
     def scored(batch: Batch) -> tuple[Ints, Ints]:
-        prepared = task.prepare(batch, moment)
+        prepared = task.prepare(batch, context)
         targets_M = _read(prepared) if is_masked else _read(prepared) + 1  # a causal model predicts the token after
         return windows(batch)[targets_M], windows(prepared)[targets_M]
 
@@ -176,9 +180,10 @@ def _masked_nll(
 
     nll_M = nll(token_M)
     shows_S = np.flatnonzero(seen_M != vocabulary.size)
-    if len(shows_S) and isinstance(config.task, MaskedLM):
-        random = config.task.random_share / counts.num_tokens
-        kept = max(0.0, 1 - config.task.mask_share - config.task.random_share)
+    if len(shows_S):
+        mask_share, random_share = config.task.masking_shares
+        random = random_share / counts.num_tokens
+        kept = max(0.0, 1 - mask_share - random_share)
         likelihood_S = kept * (token_M == seen_M)[shows_S] + random
         evidence_S = kept * np.exp(-nll(seen_M)[shows_S]) + random
         nll_M[shows_S] += np.log(evidence_S) - np.log(likelihood_S)

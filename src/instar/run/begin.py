@@ -1,6 +1,6 @@
 """What a new run takes over from the folder that it begins from: the body always, the head where it still fits."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,24 +16,16 @@ from instar.core.errors import CheckpointError, ConfigError, DataError, InputMis
 from instar.core.files.json_files import read_json
 from instar.core.model_folder import must_be_model_folder
 from instar.data.tokenizer import Tokenizer
-from instar.model import Crossing, LoadReport
+from instar.model import Crossing, Head, LoadReport, head_of_architecture
 from instar.model.config import FromFolder
 from instar.model.load import has_masked_head, read_model_config
 from instar.optim.schedule import Before, Continued, Rates, Rewarm, read_schedule
 from instar.run.config import RunConfig
 from instar.run.folder import read_run_file
 from instar.run.labels import Labels
-from instar.task import TaskLike
-from instar.task.base import HeadName
+from instar.task import MaskedLM, TaskLike, default_task
 from instar.trainer import Counters, TrainState
 from instar.trainer.snapshot import AVERAGE, take_optimizer
-
-_HEADS: Mapping[str, HeadName] = {
-    "ForMaskedLM": "masked_lm",
-    "ForCausalLM": "causal_lm",
-    "LMHeadModel": "causal_lm",
-    "ForSequenceClassification": "classify",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +33,7 @@ class Origin:
     """What a folder's network was trained to do."""
 
     folder: Path
-    head: HeadName | None
+    head: Head | None
     """masked_lm, causal_lm, classify; None: a body alone, or nobody knows."""
     labels: Labels | None
     """Of a classifier; None: nobody knows."""
@@ -57,10 +49,11 @@ class Origin:
             raise InputMissingError(f"model.from: {folder / 'config.json'}: no such file; wanted a model folder")
         config = read_model_config(folder)
         names = config.get("architectures") or [""]
-        head = next((head for ending, head in _HEADS.items() if str(names[0]).endswith(ending)), None)
+        head = head_of_architecture(str(names[0]))
         if head is None and has_masked_head(folder):
-            head = "masked_lm"  # beside another one, as in BertForPreTraining
-        return cls(folder=folder, head=head, labels=_foreign_labels(config) if head == "classify" else None)
+            head = MaskedLM.head  # beside another one, as in BertForPreTraining
+        learns_labels = head is not None and default_task(head).learns_labels
+        return cls(folder=folder, head=head, labels=_external_labels(config) if learns_labels else None)
 
     def keeps_head(self, task: TaskLike, labels: Labels) -> tuple[bool, str]:
         """(whether the folder's head fits this run, why)."""
@@ -68,17 +61,18 @@ class Origin:
             return False, "it has no head that is known"
         if self.head != task.head:
             return False, f"its task was {self.head}, and this run's is {task.head}"
-        if task.head != "classify" or self.labels == labels:
-            return True, "same task and same labels" if task.head == "classify" else "same task"
+        if task.answer.context is not None:
+            return True, "same task"
+        if self.labels == labels:
+            return True, "same task and same labels"
         return False, f"its labels were {_told(self.labels)}, and this run's are {_told(labels)}"
 
 
-def _head_of_run(folder: Path) -> HeadName:
-    kinds: Mapping[str, HeadName] = {"mlm": "masked_lm", "causal_lm": "causal_lm", "classify": "classify"}
-    return kinds[read_run_file(folder / "run.yaml").task.kind]
+def _head_of_run(folder: Path) -> Head:
+    return read_run_file(folder / "run.yaml").task.head
 
 
-def _foreign_labels(config: dict[str, Any]) -> Labels | None:
+def _external_labels(config: dict[str, Any]) -> Labels | None:
     problem = config.get("problem_type")
     if problem == "regression":
         return Labels(kind="number", names=None)

@@ -21,7 +21,7 @@ from instar.run.begin import crossing, told
 from instar.run.config import RunConfig, TrainConfig
 from instar.run.corpus import Corpus, Splits
 from instar.run.labels import Labels
-from instar.task import Classify, TaskLike
+from instar.task import TaskLike
 from instar.trainer import Runtime, TrainState
 from instar.trainer.average import WeightAverage
 
@@ -57,20 +57,20 @@ def make_network(
         model, about_head = crossing(model, tokenizer, labels, task)
     elif isinstance(model, FromConfig) and model.max_length is None and config.data.max_length:
         model = model.model_copy(update={"max_length": config.data.max_length})
-    classifies = task.head == "classify"
+    num_outputs = config.task.num_outputs(labels.num_outputs)
     network = build_network(
         model,
         head=task.head,
         tokenizer=tokenizer,
-        num_labels=labels.num_outputs if classifies else None,
-        problem_type=PROBLEMS[labels.kind] if classifies else None,
-        pooling=config.task.pooling if isinstance(config.task, Classify) else None,
+        num_labels=num_outputs,
+        problem_type=None if num_outputs is None else PROBLEMS.get(labels.kind, "regression"),
+        pooling=config.task.head_pooling,
         seed=config.seed,
     )
     if about_head and tell is not None:
         for line in told(network.loaded, about_head):
             tell(line)
-    if classifies and labels.names is not None:
+    if config.task.learns_labels and labels.names is not None:
         network.name_labels(labels.names)
     longest = config.data.max_length
     if network.max_length is not None and longest is not None and longest > network.max_length:
@@ -85,11 +85,11 @@ def make_network(
     return network
 
 
-def train_used_rows_only(config: RunConfig, corpus: Corpus, network: Network, task: TaskLike) -> None:
+def train_used_rows_only(config: RunConfig, corpus: Corpus, network: Network) -> None:
     """Cut a classifier's embedding to the tokens of its data, which saves the optimizer the rest of the table."""
     if corpus.stream is not None:
         return  # later blocks may hold any token
-    if not config.train.compact_embedding or task.head != "classify" or not network.is_packed:
+    if not config.train.compact_embedding or network.pooling is None or not network.is_packed:
         return
     counts_V = np.zeros(corpus.tokenizer.vocab_size, dtype=np.int64)
     for cache in (corpus.train, corpus.evaluation, corpus.test):

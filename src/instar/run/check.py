@@ -25,7 +25,7 @@ from instar.run.prepare import make_stream, set_up_cpu
 from instar.run.rates import RateCurve
 from instar.run.rows import record_of
 from instar.run.summary import label_counts, named_samples, summary
-from instar.task import Moment
+from instar.task import StepContext
 from instar.trainer import Callbacks, PackedSteps, Runtime, StepLimits, TrainState, optimizer_step
 from instar.trainer.packed import StepStream
 
@@ -126,7 +126,7 @@ def _baseline(checked: Checked) -> list[Row]:
 
 def _samples(checked: Checked, first: Batch) -> Iterator[dict[str, Any]]:
     """The first few documents of the first step: what the network sees, and what it is to say."""
-    prepared = checked.state.task.prepare(first, Moment(seed=checked.config.seed, step=0, progress=0.0))
+    prepared = checked.state.task.prepare(first, StepContext(seed=checked.config.seed, step=0, progress=0.0))
     for document in range(min(NUM_SAMPLES, len(prepared))):
         one = prepared.select([document])
         tokenizer: Tokenizer = checked.corpus.tokenizer
@@ -140,19 +140,8 @@ def _samples(checked: Checked, first: Batch) -> Iterator[dict[str, Any]]:
 
 
 def _targets(checked: Checked, one: Batch) -> Any:
-    if one.read_M is None or one.target_M is None:
-        return None
-    if checked.state.task.answer == "tokens":
-        shown = one.read_M < _SHOWN_TOKENS
-        tokens = checked.corpus.tokenizer.tokens(one.target_M[shown].tolist())
-        return dict(zip(one.read_M[shown].tolist(), tokens, strict=True))
-    names = checked.corpus.labels.names
-    target = one.target_M[0]
-    if names is None:
-        return float(target)
-    if target.ndim:
-        return [name for name, is_set in zip(names, target.tolist(), strict=True) if is_set]
-    return names[int(target)]
+    corpus = checked.corpus
+    return checked.state.task.answer.targets(one, corpus.tokenizer, corpus.labels.names, _SHOWN_TOKENS)
 
 
 def _seconds_per_step(checked: Checked) -> float:
@@ -166,7 +155,7 @@ def _seconds_per_step(checked: Checked) -> float:
         if batch is None:
             break
         started = time.perf_counter()
-        prepared = checked.state.task.prepare(batch, checked.state.moment())
+        prepared = checked.state.task.prepare(batch, checked.state.step_context())
         result = optimizer_step(checked.state, prepared, steps, checked.runtime, StepLimits(), callback=Callbacks())
         float(result.grad_norm)
         seconds = time.perf_counter() - started

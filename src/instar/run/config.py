@@ -13,7 +13,6 @@ from instar.core.budget import Budget
 from instar.data.config import DataConfig
 from instar.data.source import ColumnSource
 from instar.data.tokenizer import TokenizerConfig
-from instar.metric import score_names
 from instar.model.config import FromFolder, ModelConfig
 from instar.objective import Hard, Term, TrainMetric
 from instar.optim import AdamW, Optimizer
@@ -175,7 +174,7 @@ class RunConfig(Config):
     def _keeps_pairs_together(self) -> "RunConfig":
         source = self.data.train
         if isinstance(source, ColumnSource) and source.completion is not None:
-            if self.task.kind != "causal_lm":
+            if not self.task.learns_completions:
                 raise KeyFaults([f"data.train.completion: is learnt by the task causal_lm; got {self.task.kind}"])
             if self.data.too_long == "window":
                 raise KeyFaults(
@@ -206,9 +205,9 @@ class RunConfig(Config):
 
     def _unwatchable(self) -> Iterator[str]:
         train, source = self.train, self.data.train
-        if train.metrics and self.task.kind == "classify":
-            yield f"train.metrics: are of tokens; the task classify has none; got {', '.join(train.metrics)}"
-        known = score_names(self.task.kind, source.label_kind if isinstance(source, ColumnSource) else "class")
+        if train.metrics and self.task.learns_labels:
+            yield f"train.metrics: are of tokens; the task {self.task.kind} has none; got {', '.join(train.metrics)}"
+        known = self.task.score_names(source.label_kind if isinstance(source, ColumnSource) else "class")
         watched = {"train.best_metric": train.best_metric}
         if train.early_stopping is not None:
             watched["train.early_stopping.metric"] = train.early_stopping.metric

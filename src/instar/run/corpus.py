@@ -31,7 +31,6 @@ from instar.run.config import RunConfig
 from instar.run.labels import Labels
 from instar.run.source import without_hidden
 from instar.run.streamed import must_be_streamable
-from instar.task import CausalLM, Classify
 
 Tell = Callable[[str], None]
 ALLOW = "data.allow_unknown_tokens: true"
@@ -86,9 +85,11 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
 
     stream = None if data.streaming is None else _stream(config, tokenizer, tell)
     train = cached(data.train, known_labels(config)) if stream is None else stream.first
-    if isinstance(config.task, Classify) and train.label_kind == "none":
-        raise ConfigError(["data.train.label: the task classify needs labels; name the column that holds them"])
-    if isinstance(config.task, Classify) and train.label_kind == "class" and train.label_names is not None:
+    if config.task.learns_labels and train.label_kind == "none":
+        raise ConfigError(
+            [f"data.train.label: the task {config.task.kind} needs labels; name the column that holds them"]
+        )
+    if config.task.learns_labels and train.label_kind == "class" and train.label_names is not None:
         _must_be_several(data.train, train, train.label_names)
     evaluation = (
         data.eval if data.eval is None or isinstance(data.eval, Split) else cached(data.eval, train.label_names)
@@ -106,7 +107,7 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
 def _stream(config: RunConfig, tokenizer: Tokenizer, tell: Tell) -> StreamedCorpus:
     """The training data as a stream, with its first block."""
     data, known = config.data, known_labels(config)
-    must_be_streamable(data, known, learns_labels=isinstance(config.task, Classify))
+    must_be_streamable(data, known, learns_labels=config.task.learns_labels)
 
     def check(cache: TokenCache) -> None:
         warning = must_be_known("data.train", cache, tokenizer, is_allowed=data.allow_unknown_tokens)
@@ -157,7 +158,7 @@ def must_be_known(what: str, cache: TokenCache, tokenizer: Tokenizer, *, is_allo
 
 def known_labels(config: RunConfig) -> tuple[str, ...] | None:
     """The classes that the training data may have; None: whatever they have."""
-    return config.task.labels if isinstance(config.task, Classify) else None
+    return config.task.class_names
 
 
 def cut_corpus(config: RunConfig, corpus: Corpus, network: Network) -> Splits:
@@ -186,7 +187,7 @@ def _split(train: Samples, split: Split, source: Source) -> tuple[Samples, Sampl
 
 def layout_of(config: RunConfig, network: Network) -> Layout:
     """Special tokens round a text: a causal network has only ever seen one at the end."""
-    reads_forward = isinstance(config.task, CausalLM) or is_causal(network.model.config.model_type)
+    reads_forward = config.task.reads_forward or is_causal(network.model.config.model_type)
     return "decoder" if reads_forward else "encoder"
 
 

@@ -30,7 +30,6 @@ from instar.masking.type_average import TypeAveragePolicy
 from instar.objective import Objective
 from instar.run.config import RunConfig
 from instar.run.corpus import Corpus
-from instar.task.mlm import MaskedLM, MaskedLMTask
 from instar.trainer import Runtime, TrainState
 from instar.trainer.callbacks.masking_store import WATCHED, MaskingStoreUpdates, Measures
 
@@ -76,23 +75,21 @@ def learning(
 ) -> Learning:
     """Give the task's policy what it asks for. Nothing is written before training starts."""
     task = state.task
-    policy = task.policy if isinstance(task, MaskedLMTask) else None
+    policy = task.policy
     if isinstance(policy, FrequencyPolicy):
         policy.count(token_counts(corpus.train, corpus.tokenizer.vocab_size))
     is_cut_again = config.data.crops == "random" or config.data.reverse_complement > 0
     samples: SampleSet = cut_again(config, corpus, train) if is_cut_again else train
-    if not isinstance(task, MaskedLMTask) or not isinstance(
-        policy, AdaptivePolicy | BernoulliPolicy | TypeAveragePolicy
-    ):
+    if not isinstance(policy, AdaptivePolicy | BernoulliPolicy | TypeAveragePolicy):
         return Learning(samples)
     memory: Memory
     if isinstance(policy, TypeAveragePolicy):
         memory = TypeMemory(policy)
     else:
         offsets = offsets_of(config, corpus.train)
-        place = Path(policy.config.store) if policy.config.store else folder.path / STORE
+        path = Path(policy.config.store) if policy.config.store else folder.path / STORE
         owner = str(folder.path.absolute()) if policy.config.store else None
-        memory = StoreMemory(policy, place, offsets, corpus.tokenizer.vocab_size, tell=tell, owner=owner)
+        memory = StoreMemory(policy, path, offsets, corpus.tokenizer.vocab_size, tell=tell, owner=owner)
         if runtime.is_main:
             memory.must_have_room()
         samples = samples if is_cut_again else Located(train, offsets.first_N[:-1])
@@ -108,7 +105,7 @@ def cut_again(config: RunConfig, corpus: Corpus, train: Samples) -> Crops:
     """The training samples, cut again in each pass; ConfigError where that makes no sense."""
     data, cache = config.data, corpus.train
     problems = []
-    if not isinstance(config.task, MaskedLM):
+    if not config.task.masks:
         problems.append("data.crops and data.reverse_complement: wanted the task mlm; other tasks keep their samples")
     if data.reverse_complement and not isinstance(data.train, Genome):
         problems.append(
@@ -118,7 +115,7 @@ def cut_again(config: RunConfig, corpus: Corpus, train: Samples) -> Crops:
         raise ConfigError(problems)
     offsets = offsets_of(config, cache)
     texts = build_texts(data.train, offsets.first_N, data.cache_folder(), offsets.fingerprint[:24])
-    apart = getattr(config.task.masking, "strands", "joint") == "apart" if isinstance(config.task, MaskedLM) else False
+    apart = getattr(getattr(config.task, "masking", None), "strands", "joint") == "apart"
     anew = Anew(
         moves=data.crops == "random",
         reverse_complement=data.reverse_complement,

@@ -96,7 +96,7 @@ def prepare(
         corpus = build_corpus(config, console.print, start)
         task = config.task.build(corpus.tokenizer)
         network = make_network(config, corpus.tokenizer, corpus.labels, task, start, tell=tell)
-        train_used_rows_only(config, corpus, network, task)
+        train_used_rows_only(config, corpus, network)
         freeze_parts(config, network, tell)
         return corpus, task, network, cut_corpus(config, corpus, network)
 

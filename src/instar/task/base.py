@@ -1,61 +1,74 @@
-"""The contract between a task and the trainer. A task makes targets; it computes no loss."""
+"""What every task's config says, and the base of tasks that learn nothing about their data."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar
 
-from instar.core import seeds
-from instar.data import Batch
-
-HeadName = Literal["masked_lm", "causal_lm", "classify"]
-Layout = Literal["encoder", "decoder"]
-Answer = Literal["tokens", "label"]
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Where in a run a batch is prepared, and for what; names the batch's randomness."""
-
-    seed: int
-    step: int
-    progress: float
-    """Share of the budget spent, 0 to 1."""
-    evaluating: bool = False
-    """True: targets are the same at every step, so that scores can be compared."""
-
-    def key(self, purpose: str) -> int:
-        """Seed of the draws of one purpose at this moment."""
-        if self.evaluating:
-            return seeds.derive(self.seed, "evaluate", purpose)
-        return seeds.derive(self.seed, purpose, self.step)
+from instar.config import Config
+from instar.data.tokenizer import Tokenizer
+from instar.inference.base import Answer, TaskLike
+from instar.masking import Policy
+from instar.masking.base import Chosen
+from instar.model import Head, Pooling
 
 
-class TaskLike(Protocol):
-    """Decides what to predict, for one whole optimizer step at a time."""
+class TaskConfig(Config):
+    """The values of a run file's task, and the facts of its kind."""
 
-    head: HeadName
-    answer: Answer
+    head: ClassVar[Head]
+    does: ClassVar[str]
+    """What a model of this task does, after "a model that"."""
+    reads_forward: ClassVar[bool] = False
+    """Whether the network sees what is to the left only: texts then have an end token alone."""
+    learns_labels: ClassVar[bool] = False
+    learns_completions: ClassVar[bool] = False
+    """Whether a source's `completion` column is learnt."""
+    masks: ClassVar[bool] = False
+    """Whether tokens are masked by a policy, and predicted."""
 
-    def prepare(self, batch: Batch, moment: Moment) -> Batch:
-        """The batch with its inputs changed where need be, `read_M` and `target_M`.
+    kind: str
 
-        A function of the batch's samples and the moment: neither micro-batches nor ranks
-        can change it. Raises DataError if nothing in it can be predicted, but not in evaluation:
-        there a batch may be as small as one document, and its targets may be none.
-        """
-        ...
+    @abstractmethod
+    def build(self, tokenizer: Tokenizer) -> TaskLike:
+        """The task on this vocabulary; ConfigError where the tokenizer does not fit."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """What the task has learnt about its data, for a checkpoint."""
-        ...
+    @abstractmethod
+    def score_names(self, label_kind: str) -> tuple[str, ...]:
+        """Scores that are single numbers, which a run may watch; those of labels depend on their kind."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        ...
+    def num_outputs(self, of_labels: int | None) -> int | None:
+        """Outputs of a head of whole documents, where `of_labels` are what the data's labels need; None: of tokens."""
+        del of_labels
+        return None
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes in order, where the run file gives them."""
+        return None
+
+    @property
+    def masking_rate(self) -> float | None:
+        """Share of the tokens that are masked in evaluation; None: none are."""
+        return None
+
+    @property
+    def masking_shares(self) -> tuple[float, float]:
+        """Of the chosen tokens, the share that shows the mask token, and the share that shows a random one."""
+        return 1.0, 0.0
+
+    @property
+    def head_pooling(self) -> Pooling | None:
+        """What a head of whole documents reads; None: as usual for the network's family."""
+        return None
 
 
 class FixedTask:
     """Base of tasks that learn nothing about their data."""
+
+    head: Head
+    answer: Answer
+    policy: Policy | None = None
+    chosen: Chosen | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -4,25 +4,36 @@ Shape letters: T tokens, M places that have a next token.
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 
-from instar.config import Config
 from instar.core.errors import DataError
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
-from instar.task.base import Answer, FixedTask, HeadName, Moment
+from instar.inference.base import Answer, StepContext
+from instar.model import Head
+from instar.task.answer import NextTokenAnswer
+from instar.task.base import FixedTask, TaskConfig
 
 
-class CausalLM(Config):
+class CausalLM(TaskConfig):
     """Predict each token of a document from those before it (Radford et al. 2018).
 
-    Where the source has a `completion` column, only the tokens of completions, and the end mark, are predicted.
+    Where the source has a `completion` column, only the tokens of completions, and the end token, are predicted.
     """
 
+    head: ClassVar[Head] = "causal_lm"
+    does: ClassVar[str] = "writes text"
+    reads_forward: ClassVar[bool] = True
+    learns_completions: ClassVar[bool] = True
+
     kind: Literal["causal_lm"] = "causal_lm"
+
+    def score_names(self, label_kind: str) -> tuple[str, ...]:
+        del label_kind
+        return ("loss", "perplexity", "accuracy", "bits_per_character")
 
     def build(self, tokenizer: Tokenizer) -> "CausalLMTask":
         """The task; any tokenizer will do."""
@@ -33,20 +44,20 @@ class CausalLM(Config):
 class CausalLMTask(FixedTask):
     """Reads every token but the last of a document; the target is the one after it, unless it was given."""
 
-    head: HeadName = "causal_lm"
-    answer: Answer = "tokens"
+    head: Head = "causal_lm"
+    answer: Answer = NextTokenAnswer()
 
-    def prepare(self, batch: Batch, moment: Moment) -> Batch:
+    def prepare(self, batch: Batch, context: StepContext) -> Batch:
         has_next_T = np.ones(batch.num_tokens, dtype=np.bool_)
         has_next_T[np.asarray(batch.boundaries[1:]) - 1] = False
         if batch.prompts_D is not None:
             given_T = np.repeat(batch.prompts_D.numpy(), batch.lengths)
             has_next_T &= batch.positions_T().cpu().numpy() + 1 >= given_T
         read_M = np.flatnonzero(has_next_T)
-        if len(read_M) == 0 and not moment.evaluating:
+        if len(read_M) == 0 and not context.evaluating:
             raise DataError(
-                f"step {moment.step}: its {len(batch)} documents have one token each or are prompts alone, so there is "
-                "no next token to predict; give longer texts"
+                f"step {context.step}: its {len(batch)} documents have one token each or are prompts alone, so there "
+                "is no next token to predict; give longer texts"
             )
         places_M = torch.from_numpy(read_M)
         return replace(batch, read_M=places_M, target_M=batch.ids_T[places_M + 1])

@@ -4,25 +4,39 @@ Shape letters: D documents, C classes.
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import field_validator
 
-from instar.config import Config
 from instar.core.errors import DataError
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
-from instar.task.base import Answer, FixedTask, HeadName, Moment
+from instar.inference.base import Answer, StepContext
+from instar.model import Head, Pooling
+from instar.task.answer import LabelAnswer
+from instar.task.base import FixedTask, TaskConfig
+
+_SCORES = {
+    "class": ("loss", "accuracy", "f1", "f1_macro", "matthews"),
+    "many": ("loss", "accuracy", "f1", "f1_micro"),
+    "multi_hot": ("loss", "accuracy", "f1", "f1_micro"),
+    "number": ("loss", "mean_absolute_error", "pearson", "spearman"),
+}
+"""By the kind of the labels."""
 
 
-class Classify(Config):
+class Classify(TaskConfig):
     """Predict the label of each document."""
+
+    head: ClassVar[Head] = "classify"
+    does: ClassVar[str] = "classifies"
+    learns_labels: ClassVar[bool] = True
 
     kind: Literal["classify"] = "classify"
     labels: tuple[str, ...] | None = None
     """Names of the classes in order; by default those of the training data, sorted."""
-    pooling: Literal["first", "mean", "last"] | None = None
+    pooling: Pooling | None = None
     """What the head reads: the first token, the mean of all, or the last real token; by family if not given."""
 
     @field_validator("labels")
@@ -31,6 +45,20 @@ class Classify(Config):
         if labels is not None and len(set(labels)) < max(2, len(labels)):
             raise ValueError(f"name at least two labels, each once; got {list(labels)}")
         return labels
+
+    def num_outputs(self, of_labels: int | None) -> int | None:
+        return of_labels
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return self.labels
+
+    @property
+    def head_pooling(self) -> Pooling | None:
+        return self.pooling
+
+    def score_names(self, label_kind: str) -> tuple[str, ...]:
+        return _SCORES[label_kind]
 
     def build(self, tokenizer: Tokenizer) -> "ClassifyTask":
         """The task; any tokenizer will do."""
@@ -41,12 +69,12 @@ class Classify(Config):
 class ClassifyTask(FixedTask):
     """One target a document; the head reads where the network's pooling says."""
 
-    head: HeadName = "classify"
-    answer: Answer = "label"
+    head: Head = "classify"
+    answer: Answer = LabelAnswer()
 
-    def prepare(self, batch: Batch, moment: Moment) -> Batch:
+    def prepare(self, batch: Batch, context: StepContext) -> Batch:
         if batch.labels_D is None:
-            raise DataError(f"step {moment.step}: these documents have no labels; name the label column of the source")
+            raise DataError(f"step {context.step}: these documents have no labels; name the label column of the source")
         # The network reads where its pooling says; the first token only ties a target to its document.
         first_D = torch.tensor(batch.boundaries[:-1], dtype=torch.int64)
         return replace(batch, read_M=first_D, target_M=batch.labels_D)

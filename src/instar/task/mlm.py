@@ -1,12 +1,12 @@
-"""Predict hidden tokens; which are hidden is a masking policy's choice.
+"""Predict masked tokens; which are masked is a masking policy's choice.
 
-Shape letters: T tokens, M hidden places.
+Shape letters: T tokens, M masked positions.
 """
 
 import math
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,11 +17,14 @@ from instar.config import Config
 from instar.core.errors import ConfigError, DataError
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
+from instar.inference.base import Answer, StepContext
 from instar.masking import Masking, Policy, Uniform
 from instar.masking.base import Chosen
 from instar.masking.draws import documents_of, maskable_index, token_draws
 from instar.masking.store_options import spans_of
-from instar.task.base import Answer, FixedTask, HeadName, Moment
+from instar.model import Head
+from instar.task.answer import MaskedAnswer
+from instar.task.base import FixedTask, TaskConfig
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -43,8 +46,12 @@ class RateSchedule(Config):
         return self.start + (self.end - self.start) * done
 
 
-class MaskedLM(Config):
-    """Predict hidden tokens from both sides (Devlin et al. 2019)."""
+class MaskedLM(TaskConfig):
+    """Predict masked tokens from both sides (Devlin et al. 2019)."""
+
+    head: ClassVar[Head] = "masked_lm"
+    does: ClassVar[str] = "fills in tokens"
+    masks: ClassVar[bool] = True
 
     kind: Literal["mlm"] = "mlm"
     rate: Share | RateSchedule = 0.15
@@ -73,6 +80,18 @@ class MaskedLM(Config):
             )
         return self
 
+    @property
+    def masking_rate(self) -> float:
+        return self.evaluation_rate or self.rate_at(1.0)
+
+    @property
+    def masking_shares(self) -> tuple[float, float]:
+        return self.mask_share, self.random_share
+
+    def score_names(self, label_kind: str) -> tuple[str, ...]:
+        del label_kind
+        return ("loss", "perplexity", "masked_accuracy")
+
     def rate_at(self, progress: float) -> float:
         """The training rate when `progress` (0 to 1) of the budget is spent."""
         return self.rate.at(progress) if isinstance(self.rate, RateSchedule) else self.rate
@@ -86,10 +105,10 @@ class MaskedLM(Config):
 
 
 class MaskedLMTask(FixedTask):
-    """Hides tokens of a batch, by the policy and the shares of its config."""
+    """Masks tokens of a batch, by the policy and the shares of its config."""
 
-    head: HeadName = "masked_lm"
-    answer: Answer = "tokens"
+    head: Head = "masked_lm"
+    answer: Answer = MaskedAnswer()
 
     def __init__(
         self,
@@ -106,34 +125,36 @@ class MaskedLMTask(FixedTask):
         self.mask_id = mask_id
         self.ordinary_ids = np.setdiff1d(np.arange(vocab_size), np.asarray(sorted(special_ids), dtype=np.int64))
 
-    def prepare(self, batch: Batch, moment: Moment) -> Batch:
-        places_M = self._choose(batch, moment)
-        if len(places_M) == 0 and not moment.evaluating:
+    def prepare(self, batch: Batch, context: StepContext) -> Batch:
+        index_M = self._choose(batch, context)
+        if len(index_M) == 0 and not context.evaluating:
             raise DataError(
-                f"step {moment.step}: none of its {batch.num_tokens} tokens may be masked (samples "
+                f"step {context.step}: none of its {batch.num_tokens} tokens may be masked (samples "
                 f"{batch.samples_D[:5].tolist()} ...); remove texts of special or unknown tokens only"
             )
         ids_T = batch.ids_T.numpy().copy()
-        target_M = ids_T[places_M]
-        fate_M = token_draws(batch, places_M, moment.key("corrupt"))
-        draw_M = token_draws(batch, places_M, moment.key("random token"))
-        ids_T[places_M[fate_M < self.config.mask_share]] = self.mask_id
+        target_M = ids_T[index_M]
+        fate_M = token_draws(batch, index_M, context.key("corrupt"))
+        draw_M = token_draws(batch, index_M, context.key("random token"))
+        ids_T[index_M[fate_M < self.config.mask_share]] = self.mask_id
         random_M = (fate_M >= self.config.mask_share) & (fate_M < self.config.mask_share + self.config.random_share)
-        ids_T[places_M[random_M]] = self.ordinary_ids[(draw_M[random_M] * len(self.ordinary_ids)).astype(np.int64)]
+        ids_T[index_M[random_M]] = self.ordinary_ids[(draw_M[random_M] * len(self.ordinary_ids)).astype(np.int64)]
         prepared = replace(
             batch,
             ids_T=torch.from_numpy(ids_T),
-            read_M=torch.from_numpy(places_M),
+            read_M=torch.from_numpy(index_M),
             target_M=torch.from_numpy(target_M),
         )
-        if moment.evaluating:
+        if context.evaluating:
             return prepared
-        self._note(batch, moment, places_M, fate_M)
-        weight_M = self._loss_weights(batch, places_M)
+        self._note(batch, context, index_M, fate_M)
+        weight_M = self._loss_weights(batch, index_M)
         # Where characters lie is asked here only; it need not travel to the device.
         return replace(prepared, weight_M=weight_M, starts_T=None, characters_T=None, lower_T=None)
 
-    def _note(self, batch: Batch, moment: Moment, places_M: NDArray[np.int64], fate_M: NDArray[np.float64]) -> None:
+    def _note(
+        self, batch: Batch, context: StepContext, index_M: NDArray[np.int64], fate_M: NDArray[np.float64]
+    ) -> None:
         """Remember what is predicted, for a policy that learns from it."""
         write = getattr(self.config.masking, "write", None)
         if write is None:
@@ -141,33 +162,32 @@ class MaskedLMTask(FixedTask):
         shown_M = fate_M < self.config.mask_share
         spans = spans_of(batch)
         self.chosen = Chosen(
-            step=moment.step,
-            document_M=documents_of(batch, places_M),
-            ids_M=batch.ids_T.numpy()[places_M],
+            step=context.step,
+            document_M=documents_of(batch, index_M),
+            ids_M=batch.ids_T.numpy()[index_M],
             # A token that was shown, or another in its place, leaks the answer.
             is_written_M=shown_M if write == "masked" else np.ones_like(shown_M),
-            spans=None if spans is None else spans[places_M],
+            spans=None if spans is None else spans[index_M],
             num_maskable=len(maskable_index(batch)),
         )
 
-    def _loss_weights(self, batch: Batch, places_M: NDArray[np.int64]) -> torch.Tensor | None:
+    def _loss_weights(self, batch: Batch, index_M: NDArray[np.int64]) -> torch.Tensor | None:
         """Weights of the places, 1 on average; None where all are alike."""
         factor = getattr(self.config.masking, "lower_case_loss", 1.0)
         if factor == 1 or batch.lower_T is None:
             return None
-        weight_M = torch.where(batch.lower_T[torch.from_numpy(places_M)], factor, 1.0)
+        weight_M = torch.where(batch.lower_T[torch.from_numpy(index_M)], factor, 1.0)
         return weight_M * (len(weight_M) / weight_M.sum()) if weight_M.sum() > 0 else None
 
-    def _choose(self, batch: Batch, moment: Moment) -> NDArray[np.int64]:
-        if moment.evaluating:
-            rate = self.config.evaluation_rate or self.config.rate_at(1.0)
-            return Uniform().choose(batch, rate, moment.key("mask"))
-        key = moment.key("mask")
-        places_M = self.policy.choose(batch, self.config.rate_at(moment.progress), key, moment.step)
-        return places_M if len(places_M) else _likeliest(batch, key)
+    def _choose(self, batch: Batch, context: StepContext) -> NDArray[np.int64]:
+        if context.evaluating:
+            return Uniform().choose(batch, self.config.masking_rate, context.key("mask"))
+        key = context.key("mask")
+        index_M = self.policy.choose(batch, self.config.rate_at(context.progress), key, context.step)
+        return index_M if len(index_M) else _likeliest(batch, key)
 
 
 def _likeliest(batch: Batch, key: int) -> NDArray[np.int64]:
     """The place whose draw is the smallest: a step of few tokens trains on one of them rather than on none."""
-    places_M = maskable_index(batch)
-    return places_M if len(places_M) == 0 else places_M[[np.argmin(token_draws(batch, places_M, key))]]
+    index_M = maskable_index(batch)
+    return index_M if len(index_M) == 0 else index_M[[np.argmin(token_draws(batch, index_M, key))]]

@@ -37,7 +37,6 @@ from instar.run.masking import offsets_of
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
 from instar.run.source import source_like
-from instar.task.mlm import MaskedLM
 from instar.tracks.stored import PROBE, sizes_of
 from instar.tracks.transfer import export
 from instar.trainer.callbacks.untouched import must_be_untouched, weights_digest
@@ -119,8 +118,8 @@ def _prober(saved: Saved, config: RunConfig, rate: float) -> Prober:
 def _config(saved: Saved, asked: Asked) -> RunConfig:
     """The run's config with the corpus that is probed."""
     config = saved.config
-    if not isinstance(config.task, MaskedLM):
-        raise UsageError(f"{saved.folder}: probing hides tokens, so it needs a checkpoint of the task mlm")
+    if not config.task.masks:
+        raise UsageError(f"{saved.folder}: probing masks tokens, so it needs a checkpoint of the task mlm")
     if asked.data is None:
         return config
     source: Source = source_like(config.data.train, asked.data, labelled=False)
@@ -132,10 +131,10 @@ def _windows(config: RunConfig) -> Any:
 
 
 def _rate(config: RunConfig) -> float:
-    task = config.task
-    if not isinstance(task, MaskedLM):
+    rate = config.task.masking_rate
+    if rate is None:
         raise TypeError("only a masked language model has a rate")
-    return task.evaluation_rate or task.rate_at(1.0)
+    return rate
 
 
 def _must_be_new(output: Path) -> None:

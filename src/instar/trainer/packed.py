@@ -45,7 +45,7 @@ class PackedSteps:
 
     def _prepared(self, state: TrainState, batches: Iterator[Batch]) -> Iterator[Batch]:
         while not state.is_done():
-            batch = state.task.prepare(next(batches), state.moment())
+            batch = state.task.prepare(next(batches), state.step_context())
             agree_on_step(self.runtime, state.step, batch)
             yield batch
 

@@ -14,7 +14,7 @@ from instar.core.budget import Budget
 from instar.data import Batch
 from instar.model import Network
 from instar.optim.schedule import Rates
-from instar.task import Moment, TaskLike
+from instar.task import StepContext, TaskLike
 from instar.trainer.average import WeightAverage
 
 
@@ -123,9 +123,9 @@ class TrainState(LoopState):
         """True when the budget is spent or a callback asked to stop."""
         return self.stop_reason is not None or self.is_spent()
 
-    def moment(self) -> Moment:
+    def step_context(self) -> StepContext:
         """The step to come, as a task sees it."""
-        return Moment(seed=self.seed, step=self.step, progress=self.progress())
+        return StepContext(seed=self.seed, step=self.step, progress=self.progress())
 
     def set_rate(self, batch: Batch) -> float:
         """Give the optimizer the learning rate of the step that makes `batch`; returns it."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from instar.core.errors import DataError, UsageError
 from instar.data.tokenizer import ChatTemplate
 from instar.inference.generate import Generator, OnText
+from instar.task import CausalLM
 from instar.use.external import take_up_any
 from instar.use.generate import Tell, decoding_of, generator_of
 from instar.use.writing import must_be_text
@@ -94,7 +95,7 @@ class Chat:
         the model is told first, for a chat template alone. `tell` hears which of them it is.
         """
         decoding = decoding_of(overrides)
-        ready = take_up_any(folder, "causal_lm")
+        ready = take_up_any(folder, CausalLM)
         self._generator: Generator = generator_of(ready, decoding, tell)
         self._count = 0
         self._turns: Turns

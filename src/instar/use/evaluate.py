@@ -113,7 +113,7 @@ def _split(saved: Saved, name: SplitName) -> Samples:
         ) from error
     if isinstance(wanted, Split):
         return _held_out(saved, wanted)
-    if saved.task.answer == "label" and hides_labels(wanted, saved.labels.names):
+    if saved.config.task.learns_labels and hides_labels(wanted, saved.labels.names):
         raise UsageError(
             f"{saved.folder}: the labels of data.{name} are hidden, so there are no scores; "
             f"`instar predict --split {name} --output FILE.jsonl` writes predictions and a submission file"

@@ -10,7 +10,7 @@ from instar.core.errors import DataError, UsageError
 from instar.core.model_folder import must_be_model_folder
 from instar.data.labels import LabelKind
 from instar.data.tokenizer import Tokenizer
-from instar.model import build_network
+from instar.model import Head, build_network
 from instar.model.config import FromFolder
 from instar.model.load import read_model_config
 from instar.model.speed import use_fast_cpu
@@ -18,50 +18,50 @@ from instar.run.begin import Origin
 from instar.run.build import PROBLEMS
 from instar.run.labels import Labels
 from instar.run.saved import Ready, take_up
-from instar.task import CausalLM, Classify, MaskedLM
-from instar.task.base import HeadName
+from instar.task import TaskConfig, default_task
 from instar.trainer import Runtime
 
-_TASKS = {"masked_lm": MaskedLM, "causal_lm": CausalLM, "classify": Classify}
-_DOES = {"masked_lm": "fills in tokens", "causal_lm": "writes text", "classify": "classifies"}
 
-
-def take_up_any(folder: Path, head: HeadName | None = None) -> Ready:
+def take_up_any(folder: Path, wanted: type[TaskConfig] | None = None) -> Ready:
     """A checkpoint of instar, or a folder with config.json, safetensors and a tokenizer; no code in it is run.
 
-    UsageError for a model that does something else than `head`, DataError for one whose head was never trained.
+    UsageError for a model of another task than the one that is wanted, DataError for one whose head was never trained.
     """
     must_be_model_folder(folder)
-    ready = _foreign(folder, head) if _is_foreign(folder) else take_up(folder)
-    if head is not None and ready.task.head != head:
-        raise UsageError(f"{folder}: wanted a model that {_DOES[head]}; this one {_DOES[ready.task.head]}")
+    ready = _external(folder, wanted) if _is_external(folder) else take_up(folder)
+    _must_be(folder, ready.task.head, wanted)
     return ready
 
 
-def _is_foreign(folder: Path) -> bool:
+def _must_be(folder: Path, head: Head, wanted: type[TaskConfig] | None) -> None:
+    if wanted is not None and head != wanted.head:
+        raise UsageError(f"{folder}: wanted a model that {wanted.does}; this one {default_task(head).does}")
+
+
+def _is_external(folder: Path) -> bool:
     ours = ("run.yaml", STATE, manifest.NAME)
     return (folder / "config.json").is_file() and not any((folder / name).is_file() for name in ours)
 
 
-def _foreign(folder: Path, head: HeadName | None) -> Ready:
+def _external(folder: Path, wanted: type[TaskConfig] | None) -> Ready:
     origin = Origin.of(folder)
-    known = origin.head or head
-    if known is None:
-        raise DataError(f"{folder}: config.json names no task in `architectures`; it is a body without a head")
-    if head is not None and known != head:
-        raise UsageError(f"{folder}: wanted a model that {_DOES[head]}; this one {_DOES[known]}")
+    head = origin.head or (None if wanted is None else wanted.head)
+    if head is None:
+        raise DataError(f"{folder}: config.json names no task in `architectures`; it is a backbone without a head")
+    _must_be(folder, head, wanted)
+    task = default_task(head)
     tokenizer = Tokenizer.load(folder)
     config = read_model_config(folder)
-    labels = (origin.labels or _numbered(config)) if known == "classify" else Labels(kind="none", names=None)
+    labels = (origin.labels or _numbered(config)) if task.learns_labels else Labels(kind="none", names=None)
     runtime = Runtime.start("auto", "float32")
     if runtime.device.type == "cpu":
         use_fast_cpu()
     network = build_network(
         FromFolder(path=str(folder)),
-        head=known,
+        head=head,
         tokenizer=tokenizer,
         num_labels=labels.num_outputs,
-        problem_type=PROBLEMS[labels.kind] if known == "classify" else None,
+        problem_type=PROBLEMS[labels.kind] if task.learns_labels else None,
         seed=0,
     )
     if network.loaded.fresh:
@@ -73,7 +73,7 @@ def _foreign(folder: Path, head: HeadName | None) -> Ready:
         folder=folder,
         tokenizer=tokenizer,
         labels=labels,
-        task=_TASKS[known]().build(tokenizer),
+        task=task.build(tokenizer),
         network=network.to(runtime.device),
         runtime=runtime,
         end_ids=_ends(folder, config, tokenizer),

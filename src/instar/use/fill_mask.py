@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from instar.core.errors import DataError, UsageError
-from instar.inference.predict import MASK_WORD
+from instar.task import MaskedLM
+from instar.task.answer.masked import MASK_WORD
 from instar.use.external import take_up_any
 from instar.use.predict import predictor_of
 from instar.use.writing import must_be_text
@@ -19,7 +20,7 @@ def fill_mask(checkpoint: Path, text: str, *, top: int = 5) -> dict[str, Any]:
         raise UsageError(f"--top: wanted 1 or more; got {top}")
     must_be_text(text, "the text")
     _must_have(text, text)
-    ready = take_up_any(checkpoint, "masked_lm")
+    ready = take_up_any(checkpoint, MaskedLM)
     given = text if ready.source is None else ready.source.normalized(text)
     theirs = ready.tokenizer.specials.mask
     given = given if theirs is None else given.replace(theirs, MASK_WORD)

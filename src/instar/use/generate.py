@@ -14,6 +14,7 @@ from instar.run.division import divided, division, must_be_alike
 from instar.run.rows import Answers
 from instar.run.saved import Ready
 from instar.run.source import source_like
+from instar.task import CausalLM
 from instar.use.external import take_up_any
 from instar.use.predict import allows_unknown, must_be_new
 from instar.use.writing import must_be_text, write_rows
@@ -50,7 +51,7 @@ def generate(
     """
     must_be_text(prompt, "the prompt")
     decoding = decoding_of(overrides)
-    generator = generator_of(take_up_any(checkpoint, "causal_lm"), decoding, tell)
+    generator = generator_of(take_up_any(checkpoint, CausalLM), decoding, tell)
     return {"prompt": prompt, **generator.stream(prompt, on_text or (lambda _: None))}
 
 
@@ -71,7 +72,7 @@ def generate_file(
     """
     decoding = decoding_of(overrides)
     must_be_new(output)
-    ready = take_up_any(checkpoint, "causal_lm")
+    ready = take_up_any(checkpoint, CausalLM)
     must_be_alike(ready)
     known = ready.source
     source = source_like(known, input_file, labelled=False)

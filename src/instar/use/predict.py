@@ -52,7 +52,7 @@ def predict_split(checkpoint: Path, *, split: SplitName, output: Path, allow_unk
     must_be_new(output)
     saved = take_up(checkpoint)
     must_be_alike(saved)
-    if saved.task.answer != "label":
+    if not saved.config.task.learns_labels:
         raise UsageError(
             f"{checkpoint}: its task is {saved.config.task.kind}; only those of a classifier have a prediction each; "
             "`instar evaluate` scores this one"

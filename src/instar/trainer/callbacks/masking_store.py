@@ -20,7 +20,7 @@ from instar.masking.memory import Memory, Share, StoreMemory
 from instar.masking.statistic import StatisticName, measure
 from instar.masking.writer import Writer
 from instar.objective import Seen
-from instar.task.mlm import MaskedLMTask
+from instar.task import TaskLike
 from instar.trainer.callback import Callback
 from instar.trainer.callbacks.lines import Lines
 from instar.trainer.runtime import Runtime
@@ -54,7 +54,7 @@ class MaskingStoreUpdates(Callback):
 
     former_name = "Chances"
 
-    def __init__(self, task: MaskedLMTask, memory: Memory, runtime: Runtime, figures: Path, every: int) -> None:
+    def __init__(self, task: TaskLike, memory: Memory, runtime: Runtime, figures: Path, every: int) -> None:
         self.task, self.memory, self.runtime, self.every = task, memory, runtime, every
         self.lines = Lines(figures)
         self.kept: Callable[[], Iterable[Mapping[str, Any]]] = lambda: ()
@@ -88,7 +88,7 @@ class MaskingStoreUpdates(Callback):
         self._writer = Writer(self.memory, state.step)
         if state.step:
             self._writer.hand_back(state.step - 1, pending)
-        self.task.policy.wait = self._writer.before_reading  # type: ignore[attr-defined]
+        setattr(self.task.policy, "wait", self._writer.before_reading)  # noqa: B010 (of the policies that read)
 
     def step_started(self, state: TrainState) -> None:
         self._open_writer().after_reading(state.step)

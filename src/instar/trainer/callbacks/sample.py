@@ -10,7 +10,6 @@ from rich.console import Console
 from instar.trainer.callback import Callback
 from instar.trainer.callbacks.interval import Due
 from instar.trainer.callbacks.lines import Lines
-from instar.trainer.callbacks.shown import shown
 from instar.trainer.runtime import Runtime
 from instar.trainer.state import StepResult, TrainState
 
@@ -61,7 +60,7 @@ class Sample(Callback):
         for number, row in enumerate(self.preview()):
             self.lines.append({"step": state.step, **row})
             if self.console is not None and number < MOST_PRINTED:
-                self.console.print(shown(row), soft_wrap=True)
+                self.console.print(state.task.answer.line(row), soft_wrap=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"length": self.lines.synced_length() if self.runtime.is_main else 0}
