@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from runs import SMOOTH, break_off, distance, left, losses, run, tensors
+from recipes import Small
+from runs import SMOOTH, break_off, distance, last, left, losses, run, tensors
 from test_parallel import EXACT, FEW, ranks
 
 from instar.config.load import load
@@ -161,3 +162,18 @@ def test_check_counts_both(shrunk: Callable) -> None:
     small = shrunk("text-gpt").but("train.trainable=['*.ln_f.*']")
     found = check(small.file, small.overrides)
     assert found["parameters"] - found["frozen_parameters"] == 64
+
+
+@pytest.mark.parametrize("parallel", ["{kind: fsdp}", "{kind: ddp}"])
+def test_ranks_train_an_adapter_alike(parallel: str, shrunk: Callable, tmp_path: Path, fork_server: Any) -> None:
+    small = shrunk("text-gpt").but(*FEW)
+    run(small, tmp_path / "base")
+    model = f"model={{from: {last(tmp_path / 'base')}, dropout: 0.0, adapter: {{kind: lora, rank: 2}}}}"
+    adapted = Small(small.name, tuple(one for one in small.overrides if not one.startswith("model.")))
+    adapted = adapted.but(*EXACT, model, "tokenizer=null")
+    run(adapted, tmp_path / "one")
+    codes, life = ranks(fork_server, adapted, tmp_path / "two", f"train.parallel={parallel}", world=2)
+    assert codes == [0, 0], life.output
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-6)
+    for file in ("adapter_model.safetensors", "optimizer.safetensors"):
+        assert distance(tmp_path / "one", tmp_path / "two", file) < 1e-6

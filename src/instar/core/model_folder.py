@@ -19,7 +19,7 @@ _GGUF = (
 )
 
 
-def must_be_model_folder(path: Path) -> None:
+def must_be_model_folder(path: Path, *, may_be_adapter: bool = False) -> None:
     """DataError or InputMissingError if `path` is something else than a whole model; a path to nothing passes.
 
     It names what is there instead: a GGUF file, an adapter, a folder of the hub's cache, a pointer of Git LFS, a link
@@ -33,7 +33,7 @@ def must_be_model_folder(path: Path) -> None:
     if not path.is_dir():
         return
     _must_be_no_cache(path)
-    if (path / "adapter_config.json").exists():
+    if (path / "adapter_config.json").exists() and not may_be_adapter:
         raise DataError(
             f"{path}: this is an adapter (PEFT), not a whole model; merge it into its base model "
             "(`merge_and_unload()`, then `save_pretrained(NEW)`) and give the new folder"

@@ -7,6 +7,7 @@ import torch
 from instar.core.errors import ConfigError
 from instar.core.seeds import derive
 from instar.model.activation import swap_activations
+from instar.model.adapter import inject, with_effect
 from instar.model.architecture import Vocabulary, architecture, position_offset
 from instar.model.classes import Head, Pooling, model_class
 from instar.model.config import FromConfig, FromFolder
@@ -17,7 +18,7 @@ from instar.model.initialise import initialise
 from instar.model.load import Crossing, load_model
 from instar.model.load_heads import carry_heads
 from instar.model.network import LoadReport, Network
-from instar.model.packing import notice, pack_model
+from instar.model.packing import gathers_alike, notice, pack_model
 from instar.model.size import must_be_trainable_here
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -54,8 +55,12 @@ def build_network(
     else:
         crossing = config if isinstance(config, Crossing) else Crossing(source=config)
         model, report = load_model(crossing, head, tokenizer, extra, seed)
-    network = _wrap(model, head, pooling)
-    network.loaded = report
+    adapter = None
+    chosen = None if crossing is None else crossing.source.adapter
+    if crossing is not None and chosen is not None:
+        adapter = inject(model, chosen, base=crossing.source.path, task=head, fresh=report.fresh, seed=seed)
+    network = _wrap(model, head, pooling, is_changed=adapter is not None)
+    network.loaded, network.adapter = report, adapter
     if crossing is not None:
         carry_heads(network, crossing)
     return network.eval()
@@ -85,12 +90,14 @@ def _empty(hf_config: Any, head: Head, seed: int) -> Any:
             raise ConfigError([f"model: {hf_config.model_type} refuses these values: {reason}"]) from error
 
 
-def _wrap(model: Any, head: Head, pooling: Pooling | None) -> Network:
+def _wrap(model: Any, head: Head, pooling: Pooling | None, *, is_changed: bool) -> Network:
+    """The model behind the seam; what was changed about its modules (an adapter) may cost it a fast path."""
     family = model.config.model_type
     model.eval()
     parts: OutputHead | None = classifier_head(model) if head == "classify" else language_head(model)
     offset = position_offset(family, model.config.pad_token_id)
-    is_packed = parts is not None and pack_model(model, offset)
+    with with_effect(model):
+        is_packed = parts is not None and pack_model(model, offset, is_changed=is_changed)
     if parts is None:
         notice(f"{family}: its {head} head is not known, so it runs whole on padded rows (slower, same results)")
     elif not is_packed:
@@ -98,6 +105,9 @@ def _wrap(model: Any, head: Head, pooling: Pooling | None) -> Network:
     swap_dropout(model)
     swap_activations(model)
     gathers = is_packed and gather_last_layer(model)
+    if gathers and is_changed:
+        with with_effect(model):
+            gathers = gathers_alike(model, offset)
     pooled = (pooling or default_pooling(model)) if head == "classify" else None
     network = Network(
         model, head=parts, pooling=pooled, is_packed=is_packed, position_offset=offset, can_gather=gathers

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from instar.config import Config, KeyFaults, PathText
+from instar.model.adapter import Lora
 
 
 class FromFolder(Config):
@@ -19,8 +20,18 @@ class FromFolder(Config):
     """Longest document in tokens, specials included, where positions are not learned (rotary); default: as saved."""
     resize_embeddings: Literal["by_token"] | None = None
     """Take another tokenizer than the folder's: rows are kept by token string, the others begin anew; null: refuse."""
+    adapter: Lora | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Train an adapter beside the frozen model, like {kind: lora, rank: 8}; checkpoints hold the adapter alone."""
     with_optimizer: bool = False
     """A new phase of the same task: the optimizer's moments come along; counters, schedule and data begin anew."""
+
+    @model_validator(mode="after")
+    def _adapts_as_saved(self) -> "FromFolder":
+        if self.adapter is not None and (self.with_optimizer or self.resize_embeddings):
+            raise KeyFaults(
+                ["model.adapter: stands beside a model as it was saved; leave with_optimizer and resize_embeddings out"]
+            )
+        return self
 
 
 class FromConfig(Config):

@@ -98,18 +98,27 @@ def _modernbert(layer: Any, hidden_TH: Tensor, pack: Pack, options: dict[str, An
     attention = layer.attn
     rows_MH = pack.read(hidden_TH)
     normed_TH = layer.attn_norm(hidden_TH)
-    weight, bias = attention.Wqkv.weight, attention.Wqkv.bias
-    size = weight.shape[0] // 3
-    biases = (None, None) if bias is None else (bias[:size], bias[size:])
-    q = _heads(F.linear(pack.read(normed_TH), weight[:size], biases[0]), attention.head_dim)
-    k, v = F.linear(normed_TH, weight[size:], biases[1]).chunk(2, -1)
-    q, k = _rotated(layer, q, _heads(k, attention.head_dim), pack, options)
+    q, k, v = _projected(attention.Wqkv, normed_TH, pack)
+    q, k = _rotated(layer, _heads(q, attention.head_dim), _heads(k, attention.head_dim), pack, options)
     rate = attention.attention_dropout if attention.training else 0.0
     chosen = Options(attention.head_dim**-0.5, rate, causal=False, window=attention.sliding_window, read=True)
     seen_MH = attend(q, k, _heads(v, attention.head_dim), pack, chosen).flatten(2)
     rows_MH = rows_MH + attention.out_drop(attention.Wo(seen_MH))
     states_MH: Tensor = rows_MH + layer.mlp(layer.mlp_norm(rows_MH))
     return states_MH
+
+
+def _projected(joint: Any, normed_TH: Tensor, pack: Pack) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries of what is read, keys and values of everything; a joint projection that is adapted runs whole."""
+    if type(joint).__module__.startswith("peft."):
+        q, k, v = joint(normed_TH).chunk(3, -1)
+        return pack.read(q), k, v
+    weight, bias = joint.weight, joint.bias
+    size = weight.shape[0] // 3
+    biases = (None, None) if bias is None else (bias[:size], bias[size:])
+    q = F.linear(pack.read(normed_TH), weight[:size], biases[0])
+    k, v = F.linear(normed_TH, weight[size:], biases[1]).chunk(2, -1)
+    return q, k, v
 
 
 def _llama(layer: Any, hidden_TH: Tensor, pack: Pack, options: dict[str, Any]) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.core.errors import ConfigError
+from instar.model.adapter import Injected, read_adapter, write_adapter
 from instar.model.attention import Pack
 from instar.model.classes import Head
 from instar.model.compact import CompactEmbedding, whole_embedding
@@ -151,6 +152,8 @@ class Network(nn.Module):
         """Parameters of the heads beside the model's own."""
         self.specs: dict[HeadKey, HeadSpec] = {}
         """Of the heads beside the model's own."""
+        self.adapter: Injected | None = None
+        """What stands beside the frozen model; then only it is saved."""
         self.position_offset = position_offset
         """Number of the first position of a text."""
         positions = getattr(model.config, "max_position_embeddings", None)
@@ -190,6 +193,10 @@ class Network(nn.Module):
                     module.train(False)
         return self
 
+    def take_adapter(self, folder: Path) -> None:
+        """Take the adapter's weights that `save` wrote; DataError unless the folder holds exactly those."""
+        read_adapter(folder, self.model)
+
     def add_heads(self, specs: Sequence[HeadSpec], seed: int) -> None:
         """Hold further heads, to be trained: those that are held already keep their weights, others begin fresh.
 
@@ -197,6 +204,8 @@ class Network(nn.Module):
         all that is wrong with the heads.
         """
         projection = self._projection()
+        if specs and self.adapter is not None:
+            raise ConfigError(["model.adapter: heads at inner layers cannot be trained beside an adapter"])
         if specs and self.head is None:
             family = self.model.config.model_type
             raise ConfigError([f"{family}: its own head is not known, so inner layers cannot have heads either"])
@@ -269,8 +278,15 @@ class Network(nn.Module):
     def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write config.json and model.safetensors, as Transformers loads them, and further heads beside them.
 
+        Of a network with an adapter: the adapter alone, as PEFT loads it beside the model that the network began from.
         `weights`: tensors to write in place of the network's own, by its names, where those are only parts.
         """
+        if self.adapter is not None:
+            trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+            own = dict(self.state_dict()) if weights is None else weights
+            adapted = {name.removeprefix("model."): own[name] for name in sorted(trained)}
+            write_adapter(folder, self.adapter, adapted)
+            return
         if weights is not None:
             named = {
                 name.removeprefix("model."): tensor for name, tensor in weights.items() if not name.startswith(PREFIX)

@@ -27,10 +27,13 @@ def notice(text: str) -> None:
     log.warning(text)
 
 
-def pack_model(model: Any, position_offset: int) -> bool:
-    """Give the model packed attention if its documents then stay what they are; False (and unchanged) if not."""
+def pack_model(model: Any, position_offset: int, *, is_changed: bool = False) -> bool:
+    """Give the model packed attention if its documents then stay what they are; False (and unchanged) if not.
+
+    `is_changed`: somebody changed its modules, so it is asked although its family is known.
+    """
     before = model.config._attn_implementation
-    is_known = is_verified(model.config.model_type)
+    is_known = is_verified(model.config.model_type) and not is_changed
     if not is_known and not getattr(model, "_supports_attention_backend", False):
         return False
     attention.register()
@@ -50,6 +53,15 @@ def _ids(model: Any, document: tuple[int, ...]) -> torch.Tensor:
     return ids
 
 
+def gathers_alike(model: Any, position_offset: int) -> bool:
+    """Whether the last layer of a packed model, made to leave positions out, gives the others as they were."""
+    boundary = len(_DOCUMENTS[0])
+    read_M = torch.tensor([1, boundary, boundary + 2])
+    wanted = _together(model, position_offset, None)
+    found = _together(model, position_offset, read_M)
+    return wanted is not None and found is not None and _is_close(found, wanted[read_M])
+
+
 @torch.no_grad()
 def _alone(model: Any, offset: int) -> list[torch.Tensor]:
     states = []
@@ -60,16 +72,26 @@ def _alone(model: Any, offset: int) -> list[torch.Tensor]:
     return states
 
 
-@torch.no_grad()
 def _together_equals(model: Any, offset: int, wanted: list[torch.Tensor]) -> bool:
+    found = _together(model, offset, None)
+    return found is not None and _is_close(found, torch.cat(wanted))
+
+
+@torch.no_grad()
+def _together(model: Any, offset: int, read_M: torch.Tensor | None) -> torch.Tensor | None:
+    """Last hidden states of the documents in one row; None where the model does not run so."""
     lengths = tuple(len(document) for document in _DOCUMENTS)
     positions = torch.cat([torch.arange(length) for length in lengths])[None] + offset
     ids = torch.cat([_ids(model, document) for document in _DOCUMENTS])[None]
-    pack = attention.Pack(lengths, ids.device)
+    pack = attention.Pack(lengths, ids.device, read_M)
     try:
         output = model.base_model.eval()(input_ids=ids, position_ids=positions, pack=pack, use_cache=False)
     except Exception as error:  # noqa: BLE001  whatever a model makes of an argument it does not know
         log.debug("%s does not run packed: %r", model.config.model_type, error)
-        return False
-    same: bool = torch.allclose(output.last_hidden_state[0], torch.cat(wanted), rtol=1e-4, atol=1e-5)
-    return same
+        return None
+    states: torch.Tensor = output.last_hidden_state[0]
+    return states
+
+
+def _is_close(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    return found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)

@@ -104,6 +104,11 @@ def crossing(model: FromFolder, tokenizer: Tokenizer, labels: Labels, task: Task
         )
     average = folder / AVERAGE
     weights = read_tensors(average) if (folder / STATE).is_file() and average.is_file() else {}
+    if model.adapter is not None and weights:
+        raise CheckpointError(
+            f"{folder}: keeps a moving average of its weights ({AVERAGE}), which PEFT would not read as the base of "
+            "model.adapter; begin from a checkpoint without one"
+        )
     begun = Crossing(source=model, keeps_head=keeps, rows_V=_rows(model, tokenizer), weights=weights)
     return begun, f"model: begins from {folder}; the head is {'kept' if keeps else 'new'}: {why}"
 

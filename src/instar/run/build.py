@@ -13,13 +13,14 @@ from instar.data.cache import TokenCache
 from instar.data.samples import Samples
 from instar.data.tokenizer import Tokenizer
 from instar.model import Crossing, Network, build_network
-from instar.model.config import FromConfig, FromFolder, ModelConfig
+from instar.model.config import FromFolder, ModelConfig
 from instar.model.freeze import freeze, trained_numbers
 from instar.objective import Objective
 from instar.optim.frozen import Frozen
 from instar.run.begin import crossing, told
 from instar.run.config import RunConfig, TrainConfig
 from instar.run.corpus import Corpus, Splits
+from instar.run.identity import must_have_its_base
 from instar.run.labels import Labels
 from instar.task import TaskLike
 from instar.trainer import Runtime, TrainState
@@ -49,14 +50,7 @@ def make_network(
 
     `tell` hears what came of every tensor of a folder that a run begins from.
     """
-    model: ModelConfig | Crossing = config.model
-    about_head = ""
-    if saved is not None:
-        model = FromFolder(path=str(saved), dropout=config.model.dropout)
-    elif isinstance(model, FromFolder):
-        model, about_head = crossing(model, tokenizer, labels, task)
-    elif isinstance(model, FromConfig) and model.max_length is None and config.data.max_length:
-        model = model.model_copy(update={"max_length": config.data.max_length})
+    model, about_head = _model(config, tokenizer, labels, task, saved)
     num_outputs = config.task.num_outputs(labels.num_outputs)
     network = build_network(
         model,
@@ -67,7 +61,9 @@ def make_network(
         pooling=config.task.head_pooling,
         seed=config.seed,
     )
-    if about_head and tell is not None:
+    if saved is not None and network.adapter is not None:
+        network.take_adapter(saved)
+    elif about_head and tell is not None:
         for line in told(network.loaded, about_head):
             tell(line)
     if config.task.learns_labels and labels.names is not None:
@@ -85,10 +81,29 @@ def make_network(
     return network
 
 
+def _model(
+    config: RunConfig, tokenizer: Tokenizer, labels: Labels, task: TaskLike, saved: Path | None
+) -> tuple[ModelConfig | Crossing, str]:
+    """(where the network comes from, a line about its head). A checkpoint of an adapter has its base in its folder."""
+    model = config.model
+    adapts = isinstance(model, FromFolder) and model.adapter is not None
+    if saved is not None and not adapts:
+        return FromFolder(path=str(saved), dropout=model.dropout), ""
+    if saved is not None:
+        must_have_its_base(saved, config)
+    if isinstance(model, FromFolder):
+        return crossing(model, tokenizer, labels, task)
+    if model.max_length is None and config.data.max_length:
+        return model.model_copy(update={"max_length": config.data.max_length}), ""
+    return model, ""
+
+
 def train_used_rows_only(config: RunConfig, corpus: Corpus, network: Network) -> None:
     """Cut a classifier's embedding to the tokens of its data, which saves the optimizer the rest of the table."""
     if corpus.stream is not None:
         return  # later blocks may hold any token
+    if network.adapter is not None:
+        return  # the table is frozen, and not saved
     if not config.train.compact_embedding or network.pooling is None or not network.is_packed:
         return
     counts_V = np.zeros(corpus.tokenizer.vocab_size, dtype=np.int64)
@@ -106,7 +121,7 @@ def freeze_parts(config: RunConfig, network: Network, tell: Callable[[str], None
     `tell` hears which tied tensors are frozen, and how much is. ConfigError for patterns that do not fit the model.
     """
     train = config.train
-    if train.trainable is None and not train.frozen_patterns:
+    if network.adapter is None and train.trainable is None and not train.frozen_patterns:
         return
     for line in freeze(network, train.trainable, train.frozen_patterns):
         tell(line)

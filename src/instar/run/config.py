@@ -183,6 +183,20 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _adapter_is_what_is_trained(self) -> "RunConfig":
+        if not (isinstance(self.model, FromFolder) and self.model.adapter is not None):
+            return self
+        train = self.train
+        faults = []
+        if train.trainable is not None or train.frozen_patterns:
+            faults.append("train.trainable, train.frozen: model.adapter says what is trained; leave the globs out")
+        if train.parallel.tp > 1:
+            faults.append("train.parallel.tp: layers with an adapter cannot be divided; use {kind: fsdp}")
+        if faults:
+            raise KeyFaults(faults)
+        return self
+
+    @model_validator(mode="after")
     def _has_a_tokenizer(self) -> "RunConfig":
         if self.tokenizer is None and not isinstance(self.model, FromFolder):
             raise ValueError("a new model needs a tokenizer, like {kind: wordpiece, vocab_size: 8000}")

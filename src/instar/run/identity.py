@@ -9,6 +9,7 @@ from typing import Any
 
 from instar.checkpoint import manifest
 from instar.checkpoint.lineage import STATE
+from instar.core.errors import CheckpointError, InputMissingError
 from instar.core.files.json_files import read_json
 from instar.data.config import Split
 from instar.data.fingerprint import source_fingerprint, stream_fingerprint
@@ -103,6 +104,27 @@ def compare(before: RunConfig, now: RunConfig, checkpoint: Path | None) -> tuple
         is_same = is_same and _fingerprint(match["part"], now) == recorded[match["part"]]  # type: ignore[index]
         (moved if is_same else others).append(f"{key} was {old.get(key)!r}, is {new.get(key)!r}")
     return others, moved
+
+
+def must_have_its_base(checkpoint: Path, config: RunConfig) -> None:
+    """CheckpointError unless the model that a checkpoint's adapter stands beside is where it was, and what it was.
+
+    InputMissingError where there is none.
+    """
+    if not isinstance(config.model, FromFolder):
+        return
+    base = Path(config.model.path)
+    if not base.is_dir():
+        raise InputMissingError(
+            f"{checkpoint}: is an adapter of the model {base}, which is not there; put the model back, or run from the "
+            "folder that this path is seen from"
+        )
+    was, found = _recorded(checkpoint).get("model"), _model_fingerprint(base)
+    if was != found:
+        raise CheckpointError(
+            f"{checkpoint}: is an adapter of the model that was in {base}, and another is there now (fingerprint "
+            f"{found[:12]}; wanted {str(was)[:12]}); put the first one back"
+        )
 
 
 def _recorded(checkpoint: Path) -> dict[str, str]:

@@ -27,7 +27,7 @@ def take_up_any(folder: Path, wanted: type[TaskConfig] | None = None) -> Ready:
 
     UsageError for a model of another task than the one that is wanted, DataError for one whose head was never trained.
     """
-    must_be_model_folder(folder)
+    must_be_model_folder(folder, may_be_adapter=(folder / STATE).is_file())
     ready = _external(folder, wanted) if _is_external(folder) else take_up(folder)
     _must_be(folder, ready.task.head, wanted)
     return ready
