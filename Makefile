@@ -24,11 +24,11 @@ demo: setup
 	@$(BIN)/instar demo
 
 test: setup
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# With the tests of minutes each, which `make test` leaves out.
+# With the storms and the long trainings, which `make test` leaves out.
 test-all: setup
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m ""
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m ""
 
 check: setup
 	@$(BIN)/ruff format --check .

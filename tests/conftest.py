@@ -25,6 +25,12 @@ _GRACE = 300.0
 """Seconds for what is ending to end; a busy machine takes a while, and a test that left nothing waits for nothing."""
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first, whatever the order of the others: else one of them may run alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None and item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def _processor_as_at_the_start() -> None:
     """One thread, for on two cores the default number makes suites ten times slower; and the plain matmul library.

@@ -113,7 +113,7 @@ def test_an_interrupted_demo_goes_on_and_another_plan_starts_over(tmp_path):
     assert claim(tmp_path / "demo", "another plan")[1] == "replaced"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_interrupt_leaves_no_process_behind(tmp_path):
     folder = tmp_path / "demo"
     command = [sys.executable, "-m", "instar.cli", "demo", "--small", "--output", str(folder)]

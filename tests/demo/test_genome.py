@@ -30,7 +30,7 @@ def test_figures_of_one_step_stand_side_by_side_while_one_run_is_ahead() -> None
     assert shown == [(15, "step 15"), (15, "step 15"), (15, figures)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_adaptive_and_uniform_masking_beside_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,15 @@ FEW = max(4, -(-20 // max(1, len(RECIPES) - len(STORMS))))
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", [kind("mlm"), kind("causal_lm"), kind("classify"), "dna-mlm-adaptive"])
+def test_kills_change_nothing(name: str, shrunk: Callable, fast_path: Path, fork_server: ForkServer) -> None:
+    """Of each kind of task, and of masking that learns."""
+    met = storm(fork_server, program(shrunk(name), *BRISK), fast_path, kills=12, seed=RECIPES.index(name))
+    assert met.problems == []
+    assert met.kills >= 12
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_kill_storm_changes_nothing(name: str, shrunk: Callable, fast_path: Path, fork_server: ForkServer) -> None:
     """Over all recipes at least 200 kills; training, evaluating and saving are all hit."""
@@ -54,7 +63,7 @@ def test_power_loss_changes_nothing(shrunk: Callable, fast_path: Path, fork_serv
     assert met.problems == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_before_every_file_operation_of_a_save(
     shrunk: Callable, fast_path: Path, tmp_path: Path, fork_server: ForkServer
 ) -> None:

@@ -15,7 +15,10 @@ def _trained(name: str, folder: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "budget"), [("gene-start-classify", "6 epochs"), ("splice-classify", "3 epochs")])
+@pytest.mark.parametrize(
+    ("name", "budget"),
+    [("gene-start-classify", "6 epochs"), ("splice-classify", "3 epochs"), ("gpt-classify", "2 epochs")],
+)
 def test_a_classifier_beats_naive_bayes(name: str, budget: str, tmp_path: Path) -> None:
     summary = _trained(name, tmp_path, f"train.budget={budget}")
     assert summary["best_score"] > summary["eval_baseline_accuracy"] > 0.5
@@ -25,7 +28,11 @@ def test_a_classifier_beats_naive_bayes(name: str, budget: str, tmp_path: Path) 
     ("name", "steps"),
     [
         pytest.param("movie-rating", 120, marks=pytest.mark.slow),
-        pytest.param("text-characters", 800, marks=pytest.mark.slow),
+        pytest.param("text-characters", 800, marks=pytest.mark.long),
+        pytest.param("gpt-complete", 160, marks=pytest.mark.slow),
+        pytest.param("text-gpt", 500, marks=pytest.mark.long),
+        pytest.param("text-mlm", 1300, marks=pytest.mark.long),
+        pytest.param("text-mlm-adaptive", 1300, marks=pytest.mark.long),
         pytest.param("dna-mlm", 250, marks=pytest.mark.long),
         pytest.param("dna-mlm-adaptive", 250, marks=pytest.mark.long),
     ],

@@ -23,11 +23,12 @@ class LimitError(Exception):
     """The child was ended, or refused; its text says why."""
 
 
-def in_child(make: Callable[[], str], cpu_seconds: int = CPU_SECONDS) -> str:
+def in_child(make: Callable[[], str], cpu_seconds: int | None = None) -> str:
     """What `make` returns, made in a forked child that shares nothing but this text, as bytes through a pipe.
 
     `make` runs Python alone: no tensors, no threads. LimitError where it raises, or needs too much time or memory.
     """
+    cpu_seconds = CPU_SECONDS if cpu_seconds is None else cpu_seconds
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
