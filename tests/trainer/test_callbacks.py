@@ -13,7 +13,7 @@ from torch import nn
 
 from instar.core.budget import Budget
 from instar.core.errors import OutputError
-from instar.trainer import Runtime
+from instar.trainer import Counters, Runtime
 from instar.trainer.average import WeightAverage
 from instar.trainer.callbacks import interval
 from instar.trainer.callbacks.early_stop import EarlyStop, EarlyStopping, is_better, worst
@@ -26,8 +26,8 @@ PER_STEP, PER_EPOCH = 7, 20
 def state(step: int = 0) -> Any:
     """A run of 3 epochs as far as a callback looks at it."""
     totals = {"samples": 3 * PER_EPOCH, "epochs": 3}
-    counters = SimpleNamespace(steps=step, samples=step * PER_STEP)
-    return SimpleNamespace(step=step, counters=counters, totals=totals, stop_reason=None)
+    counters, begun = Counters(steps=step, samples=step * PER_STEP), Counters()
+    return SimpleNamespace(step=step, counters=counters, totals=totals, stop_reason=None, stage=0, begun=begun)
 
 
 def due_steps(every: str, last: int = 9) -> list[int]:

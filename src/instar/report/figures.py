@@ -14,7 +14,7 @@ from instar.report.theme import Draw
 MAX_FIGURES = 24
 """Figures of a report; a run with more measurements gets the first of them, and the report says so."""
 
-_PLACES = frozenset({"step", "samples", "tokens", "seconds", "count", "epoch"})
+_PLACES = frozenset({"step", "samples", "tokens", "seconds", "count", "epoch", "stage"})
 _FIRST = ("loss", "masked_accuracy", "accuracy", "f1", "matthews", "spearman", "perplexity", "bits_per_character")
 _BASELINE = "baseline_"
 """Begins the name of what counting scores: a line in the figure of that score."""

@@ -207,10 +207,13 @@ class Past:
     @classmethod
     def of(cls, checkpoint: Path) -> "Past":
         """From a checkpoint's state and run file; CheckpointError if it was saved without its rate."""
-        state, config = state_of(checkpoint), read_run_file(checkpoint / "run.yaml")
+        state = state_of(checkpoint)
+        stage = state.get("stage", {"number": 0, "begun": {}})
+        config = read_run_file(checkpoint / "run.yaml").stage(stage["number"])
         if state.get("schedule") is None or "lr" not in state:
             raise CheckpointError(f"{checkpoint}: was saved without its schedule; give train.schedule.start a number")
-        counters, totals, budget = Counters(**state["counters"]), state["totals"], config.train.budget
+        counters = Counters(**state["counters"]).since(Counters(**stage["begun"]))
+        totals, budget = state["totals"], config.train.budget
         per_epoch = totals["samples"] / totals["epochs"]
         spent = {"steps": counters.steps, "samples": counters.samples, "tokens": counters.tokens}
         amount = spent[budget.unit] if budget.unit in spent else counters.samples / per_epoch

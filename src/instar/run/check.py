@@ -24,6 +24,8 @@ from instar.run.folder import run_folder
 from instar.run.prepare import make_stream, set_up_cpu
 from instar.run.rates import RateCurve
 from instar.run.rows import record_of
+from instar.run.stages import check_stages
+from instar.run.stages import described as stages_described
 from instar.run.summary import label_counts, named_samples, summary
 from instar.task import StepContext
 from instar.trainer import Callbacks, PackedSteps, Runtime, StepLimits, TrainState, optimizer_step
@@ -47,6 +49,8 @@ class Checked:
     runtime: Runtime
     begins: tuple[str, ...]
     """What comes of the tensors of the folder that the run begins from, a line each."""
+    stages: tuple[dict[str, Any], ...]
+    """What each stage trains, where the run has stages; all else is of the first."""
 
 
 def check(run_file: Path, overrides: Sequence[str] = (), *, picture: Path | None = None) -> dict[str, Any]:
@@ -55,8 +59,9 @@ def check(run_file: Path, overrides: Sequence[str] = (), *, picture: Path | None
     Builds the tokenizer and the token cache, which the run then uses; makes two steps of a network that
     is thrown away, to time them; writes nothing into the run folder. `picture` is a file for the learning rates.
     """
-    config = load(run_file, RunConfig, overrides).value
-    checked = _put_together(config)
+    whole = load(run_file, RunConfig, overrides).value
+    config = whole.stage(0)
+    checked = _put_together(config, whole)
     rates = RateCurve.of(config, checked.state)
     if picture is not None:
         rates.draw(picture)
@@ -73,6 +78,7 @@ def check(run_file: Path, overrides: Sequence[str] = (), *, picture: Path | None
         "samples": samples,
         "rates": rates.sketched(),
         "first_rate": rates.after.values[0],
+        "stages": list(checked.stages),
         "parameters": num_parameters,
         "frozen_parameters": num_frozen,
         "vocabulary": checked.corpus.tokenizer.vocab_size,
@@ -95,13 +101,14 @@ def check(run_file: Path, overrides: Sequence[str] = (), *, picture: Path | None
     }
 
 
-def _put_together(config: RunConfig) -> Checked:
+def _put_together(config: RunConfig, whole: RunConfig) -> Checked:
     runtime = Runtime.start(config.train.device, config.train.precision)
     set_up_cpu(config, runtime)
     corpus = build_corpus(config, Console(stderr=True, highlight=False).print)
     task = config.task.build(corpus.tokenizer)
     told: list[str] = []
     network = make_network(config, corpus.tokenizer, corpus.labels, task, tell=told.append)
+    stages = check_stages(whole, network)
     freeze_parts(config, network, told.append)
     splits = cut_corpus(config, corpus, network)
     state = make_state(config, splits, network, task, runtime)
@@ -115,6 +122,7 @@ def _put_together(config: RunConfig) -> Checked:
         stream=stream,
         runtime=runtime,
         begins=tuple(told),
+        stages=tuple(stages),
     )
 
 
@@ -184,6 +192,7 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
         told = ", ".join(f"{value:,} {key}" for key, value in report.items() if value)
         yield f"{name}: {told}"
     yield from found["summary"]
+    yield from stages_described(found["stages"])
     yield (
         f"{found['parameters']:,} parameters{_parts(found)}; {found['steps']:,} steps of about "
         f"{found['tokens_per_step']:,} tokens "

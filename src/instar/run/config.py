@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from instar.config import Config, Interval, PathText, RunBudget
 from instar.config.base import KeyFaults
@@ -125,6 +125,28 @@ class TrainConfig(Config):
         return self
 
 
+class Stage(Config):
+    """A part of a run; what it does not say is as in the run's own sections."""
+
+    budget: RunBudget | None = None
+    """How long, counted from where the stage begins; null: train.budget."""
+    trainable: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Globs of what is trained; null: train.trainable. ["*"]: all."""
+    frozen: bool | tuple[str, ...] | None = None
+    """Globs of what is frozen; null: train.frozen. []: nothing."""
+    optimizer: Optimizer | None = None
+    """Optimizer and peak rate, which begin afresh with each stage; null: train.optimizer."""
+    schedule: Schedule | None = None
+    """Learning rate over the stage; null: train.schedule."""
+    objective: Annotated[tuple[Term, ...], Field(min_length=1)] | None = None
+    """Weighted terms of the loss; null: the run's."""
+    data: DataConfig | None = None
+    """What to learn from and to be scored on, with the tokenizer and the labels of the first stage; null: the run's."""
+
+
+_OF_TRAIN = ("budget", "trainable", "frozen", "optimizer", "schedule")
+
+
 class RunConfig(Config):
     """A whole run."""
 
@@ -144,6 +166,18 @@ class RunConfig(Config):
     """What to learn from, and what to be scored on."""
     train: TrainConfig
     """How."""
+    stages: tuple[Stage, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Parts of the run, one after the other: weights and counters pass on. None: the run is one stage."""
+
+    def stage(self, number: int) -> "RunConfig":
+        """The run that one of the stages is, alone."""
+        if not self.stages:
+            return self
+        chosen = self.stages[number]
+        train = {name: value for name in _OF_TRAIN if (value := getattr(chosen, name)) is not None}
+        values = dict(self) | {"stages": (), "train": TrainConfig(**(dict(self.train) | train))}
+        values |= {name: value for name in ("objective", "data") if (value := getattr(chosen, name)) is not None}
+        return type(self)(**values)
 
     @classmethod
     def respelt(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -155,9 +189,11 @@ class RunConfig(Config):
         switches = [part.pop("switch_training", None) for part in (given, train) if isinstance(part, dict)]
         if True in switches and isinstance(model, dict):
             model["with_optimizer"] = True
-        schedule = train.get("schedule") if isinstance(train, dict) else None
-        if isinstance(schedule, dict) and str(schedule.get("kind")) in SPELLINGS:
-            schedule["kind"] = SPELLINGS[schedule["kind"]]
+        stages = given.get("stages")
+        for part in (train, *(stages if isinstance(stages, list) else ())):
+            schedule = part.get("schedule") if isinstance(part, dict) else None
+            if isinstance(schedule, dict) and str(schedule.get("kind")) in SPELLINGS:
+                schedule["kind"] = SPELLINGS[schedule["kind"]]
         return given
 
     @model_validator(mode="after")
@@ -181,6 +217,29 @@ class RunConfig(Config):
                     ["data.too_long: windows part a completion from its prompt; truncate cuts the prompt's start"]
                 )
         return self
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> "RunConfig":
+        faults = [fault for number in range(len(self.stages)) for fault in self._of_stage(number)]
+        if len(self.stages) > 1 and hasattr(getattr(self.task, "masking", None), "write"):
+            faults.append("task.masking: learns over the whole run, and so takes one stage; got several")
+        if faults:
+            raise KeyFaults(faults)
+        return self
+
+    def _of_stage(self, number: int) -> Iterator[str]:
+        stage = self.stages[number]
+        try:
+            alone = self.stage(number)
+        except ValidationError as error:
+            yield from (f"stages.{number}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors())
+            return
+        if number and isinstance(alone.train.schedule, Rewarm | Continued):
+            yield f"stages.{number}.schedule: {alone.train.schedule.kind} looks back at another run; take another kind"
+        if len(self.stages) > 1 and alone.data.streaming is not None:
+            yield f"stages.{number}: data that are streamed take one stage"
+        if stage.budget is None and len(self.stages) > 1:
+            yield f"stages.{number}.budget: say how long the stage is"
 
     @model_validator(mode="after")
     def _adapter_is_what_is_trained(self) -> "RunConfig":

@@ -44,9 +44,14 @@ _PATH = re.compile(
 """Keys that say where content lies."""
 
 
+def _free(config: RunConfig) -> tuple[str, ...]:
+    """A stage's budget says when the next begins, so it may not change."""
+    return tuple(key for key in FREE if key != "train.budget") if config.stages else FREE
+
+
 def run_hash(config: RunConfig) -> str:
     """Equal for two runs that make the same curve as far as both go, given the same content wherever it lies."""
-    named = {key: value for key, value in flat(config, without=FREE).items() if not _PATH.fullmatch(key)}
+    named = {key: value for key, value in flat(config, without=_free(config)).items() if not _PATH.fullmatch(key)}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
@@ -80,6 +85,9 @@ def content_of(config: RunConfig, start: Path | None) -> dict[str, str]:
         for name, source in sources.items()
         if source is not None and not isinstance(source, Split)
     }
+    for number, stage in enumerate(config.stages):
+        if stage.data is not None:
+            found[f"stages.{number}.data.train"] = source_fingerprint(stage.data.train, cache)
     if start is not None:
         saved = _recorded(start)
         return found | {name: saved[name] for name in ("model",) if name in saved}
@@ -93,7 +101,8 @@ def compare(before: RunConfig, now: RunConfig, checkpoint: Path | None) -> tuple
 
     Both as "KEY was X, is Y". InputMissingError or DataError where nothing readable is at the new place.
     """
-    old, new = flat(before, without=FREE), flat(now, without=FREE)
+    free = _free(now)
+    old, new = flat(before, without=free), flat(now, without=free)
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     recorded = {} if checkpoint is None else _recorded(checkpoint)
     others: list[str] = []

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from instar.core import seeds
 from instar.core.rundir import RunFolder
 from instar.data.mixing import Mixing
 from instar.data.samples import Samples
@@ -34,6 +35,7 @@ from instar.run.identity import content_of, run_hash
 from instar.run.masking import Learning, learning
 from instar.run.ranks import agree_on_input, versions
 from instar.run.rows import record_of
+from instar.run.stages import Position, check_stages, hand_over
 from instar.run.summary import summary
 from instar.task import TaskLike
 from instar.trainer import Callback, Callbacks, PackedSteps, Runtime, StepLimits, TrainState, fit
@@ -73,6 +75,12 @@ class Run:
         fit(self.state, self.steps, self.callbacks, self.runtime, self.limits)
 
     @property
+    def goes_on(self) -> bool:
+        """True when this stage is over and nobody asked the run to stop, so that the next one begins."""
+        state = self.state
+        return state.has_next_stage and state.is_over() and state.stop_reason == state.ended_early
+
+    @property
     def best(self) -> tuple[int, float] | None:
         """The step whose evaluation was the best so far, and its score; None before the first evaluation."""
         saving = next((one for one in self.callbacks.all if isinstance(one, Checkpoint)), None)
@@ -88,7 +96,9 @@ def prepare(
     console: Console,
     extra: Sequence[Callback] = (),
 ) -> Run:
-    """Everything the run needs; taken back from the checkpoint `start` if there is one."""
+    """Everything that the stage needs which the run is in; taken back from the checkpoint `start` if there is one."""
+    at, whole = Position.at(config, start), config
+    config = whole.stage(at.number)
     set_up_cpu(config, runtime)
     tell = partial(console.print, soft_wrap=True)
 
@@ -96,6 +106,9 @@ def prepare(
         corpus = build_corpus(config, console.print, start)
         task = config.task.build(corpus.tokenizer)
         network = make_network(config, corpus.tokenizer, corpus.labels, task, start, tell=tell)
+        check_stages(whole, network)
+        if start is not None and at.is_handed_over:
+            hand_over(network, corpus.labels, start)
         train_used_rows_only(config, corpus, network)
         freeze_parts(config, network, tell)
         return corpus, task, network, cut_corpus(config, corpus, network)
@@ -103,7 +116,9 @@ def prepare(
     corpus, task, network, splits = together(runtime, read)
     agree_on_input(config, corpus, network, runtime)
     state = make_state(config, splits, network, task, runtime)
-    go_on_from_past(config, state, start, tell)
+    state.stage, state.num_stages = at.number, at.count
+    if not at.is_handed_over:
+        go_on_from_past(config, state, start, tell)
     known = summary(corpus, splits, allow_unknown=config.data.allow_unknown_tokens)
     for line in (*known, *capped(config, splits.train, state.totals)):
         tell(line)
@@ -116,7 +131,7 @@ def prepare(
         tell(f"baseline: {described(rows)}")
     learns = learning(config, folder, corpus, splits.train, state=state, runtime=runtime, tell=tell)
     log = make_log(config, folder, corpus, state, runtime)
-    stream = make_stream(config, splits.train, learns.samples, corpus=corpus.stream)
+    stream = make_stream(config, splits.train, learns.samples, corpus=corpus.stream, stage=at.number)
     if isinstance(stream, CorpusStream):
         stream.log = tell
     parts = Parts(
@@ -130,13 +145,14 @@ def prepare(
         log=log,
         stream=stream,
         baseline=best_of(rows),
-        content=content_of(config, start),
+        content=content_of(whole, start),
+        run_hash=run_hash(whole),
     )
     callbacks = parts.callbacks(console, extra)
     if splits.evaluation is None and config.train.eval_every is not None:
         console.print("train.eval_every: there is no data.eval, so nothing is evaluated")
     if start is not None:
-        parts.snapshot(callbacks).restore(start)
+        parts.snapshot(callbacks).restore(start, begins_stage=at.is_handed_over)
     steps = PackedSteps(
         stream=stream,
         seen=tuple(told for told in (learns.seen, log.seen if log.watched else None) if told is not None),
@@ -149,9 +165,14 @@ def prepare(
 
 
 def make_stream(
-    config: RunConfig, train: Samples, told: SampleSet | None = None, *, corpus: StreamedCorpus | None = None
+    config: RunConfig,
+    train: Samples,
+    told: SampleSet | None = None,
+    *,
+    corpus: StreamedCorpus | None = None,
+    stage: int = 0,
 ) -> Stream | CorpusStream:
-    """The run's optimizer steps, ending exactly where a budget of samples or epochs ends.
+    """A stage's optimizer steps, ending exactly where a budget of samples or epochs ends; each has an order of its own.
 
     `told` gives the same samples and says more of them; `corpus` is there where the training data are streamed.
     """
@@ -168,7 +189,7 @@ def make_stream(
     per_unit = {"samples": 1, "epochs": len(train)}.get(budget.unit)
     return Stream(
         train if told is None else told,
-        seed=config.seed,
+        seed=seeds.derive(config.seed, "stage", stage) if stage else config.seed,
         mixing=Mixing.of(source.weights, train.part_bounds()) if isinstance(source, Mixture) else None,
         batch_tokens=config.train.batch_tokens,
         batch_samples=config.train.batch_samples,
@@ -209,6 +230,8 @@ class Parts:
     stream: Stream | CorpusStream
     baseline: Mapping[str, float]
     """What counting scores on the evaluation samples, by the name that it has beside the network's scores."""
+    run_hash: str
+    """Of all stages."""
     content: Mapping[str, str]
     """Fingerprints of what the run file names."""
 
@@ -260,7 +283,7 @@ class Parts:
         model = self.config.model
         parent = Path(model.path) if isinstance(model, FromFolder) else None
         identity = Identity(
-            run_hash=run_hash(self.config),
+            run_hash=self.run_hash,
             data_fingerprint=self.corpus.train.fingerprint,
             tokenizer_fingerprint=self.corpus.tokenizer.fingerprint,
             content=self.content,

@@ -12,6 +12,7 @@ from instar.run.build import make_network
 from instar.run.config import RunConfig
 from instar.run.folder import run_of
 from instar.run.labels import Labels
+from instar.run.stages import recorded
 from instar.task import TaskLike
 from instar.trainer import Runtime
 from instar.trainer.snapshot import take_average
@@ -65,6 +66,7 @@ def take_up(checkpoint: Path) -> Saved:
     """
     config = run_of(checkpoint)
     protocol.verify(checkpoint)
+    config = config.stage(recorded(checkpoint)["number"])
     runtime = Runtime.start(config.train.device, config.train.precision)
     if runtime.device.type == "cpu":
         use_fast_cpu()

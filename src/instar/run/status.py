@@ -13,7 +13,9 @@ from instar.core.errors import CheckpointError, InputMissingError, UsageError
 from instar.core.files.json_files import read_json
 from instar.core.rundir import RunFolder
 from instar.report.reading import read_run
+from instar.run.config import RunConfig
 from instar.run.folder import read_run_file
+from instar.run.stages import Position, recorded
 
 _SCORES = ("loss", "perplexity", "masked_accuracy", "accuracy", "f1", "matthews", "spearman")
 
@@ -38,7 +40,8 @@ def status(run: Path) -> dict[str, Any]:
     damaged = [reason for _, _, reason in checkpoints if reason is not None]
     whole = [(step, place) for step, place, reason in checkpoints if reason is None]
     last = max((*lines, *_saved(whole)), key=lambda line: line["step"], default={})
-    budget = config.train.budget
+    position, begun = _stage(config, whole)
+    budget = config.stage(position.number).train.budget
     holder = _holder(folder)
     found: dict[str, Any] = {
         "run": str(run),
@@ -47,13 +50,18 @@ def status(run: Path) -> dict[str, Any]:
         "step": last.get("step", 0),
         "budget": str(budget),
     }
-    share = _share(last, budget, whole)
+    if position.count > 1:
+        found["stage"] = f"{position.number + 1} of {position.count}"
+    share = _share(_after(last, begun), budget, whole)
+    if share is not None:
+        share = (position.number + share) / position.count
     if share is not None:
         found["done"] = round(share, 4)
         if holder is None and share >= 1 - 1e-9:
             found["state"] = "done"
         measured = max(lines, key=lambda line: line["step"], default={})
-        spent = _share(measured, budget, whole)
+        spent = _share(_after(measured, begun), budget, whole)
+        spent = None if spent is None else (position.number + spent) / position.count
         if holder is not None and spent and share < 1:
             found["seconds_left"] = round(measured.get("seconds", 0.0) * (1 - share) / spent)
     found |= _figures(lines)
@@ -62,6 +70,24 @@ def status(run: Path) -> dict[str, Any]:
     if damaged:
         found["damaged"] = damaged
     return found | (holder or {})
+
+
+def _stage(config: RunConfig, checkpoints: Checkpoints) -> tuple[Position, dict[str, Any]]:
+    """(the stage that a run is in, its counters where that began), by its newest checkpoint that can be read."""
+    for _, checkpoint in reversed(checkpoints if config.stages else ()):
+        try:
+            position = Position.at(config, checkpoint)
+            record = read_json(checkpoint / STATE)
+            return position, record["counters"] if position.is_handed_over else recorded(checkpoint)["begun"]
+        except (CheckpointError, KeyError, TypeError, ValueError):
+            continue
+    return Position(count=max(1, len(config.stages))), {}
+
+
+def _after(line: dict[str, Any], begun: dict[str, Any]) -> dict[str, Any]:
+    """What a line counts since a stage began."""
+    names = {"step": "steps", "samples": "samples", "tokens": "tokens"}
+    return {name: float(line.get(name, 0)) - begun.get(key, 0) for name, key in names.items()}
 
 
 def _lines(folder: RunFolder) -> Sequence[dict[str, Any]]:

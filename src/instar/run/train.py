@@ -86,7 +86,7 @@ def _trained(
     """
     console = Console(stderr=True, quiet=not runtime.is_main, highlight=False, soft_wrap=True)
 
-    def prepared() -> tuple[Run, Path | None]:
+    def prepared(resume: str = resume) -> tuple[Run, Path | None]:
         start = _start(folder, resume, runtime, console)
         if start is not None:
             for line in must_go_on_from(start, loaded.value):
@@ -111,6 +111,10 @@ def _trained(
             write_run_file(folder, loaded)
         runtime.barrier()
         run.fit()
+        while run.goes_on:
+            del run, made  # the next stage has a network of its own
+            made = run, _ = prepared("auto")
+            run.fit()
     return run
 
 
@@ -164,7 +168,7 @@ _SUMMED_UP = (
 
 
 def _leave_if_asked(run: Run, folder: RunFolder) -> None:
-    if run.state.is_spent():
+    if run.state.is_spent() and not run.state.has_next_stage:
         return  # asked in the last step: the run is done
     place = f"saved at step {run.state.step} in {folder.path}; the same command goes on"
     if run.state.stop_reason == PREEMPTED:

@@ -40,7 +40,7 @@ class PackedSteps:
     def passes(self, state: TrainState) -> Generator[Iterator[Batch], None, None]:
         """One pass: the stream itself knows where an epoch ends."""
         state.network.train()
-        with Prefetch(self.stream.steps(start=state.counters.samples), self.ahead) as batches:
+        with Prefetch(self.stream.steps(start=state.counters.since(state.begun).samples), self.ahead) as batches:
             yield self._prepared(state, batches)
 
     def _prepared(self, state: TrainState, batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -78,6 +78,7 @@ class Snapshot:
             "counters": asdict(state.counters),
             "lr": state.optimizer.param_groups[0]["lr"],
             "totals": dict(state.totals),
+            "stage": {"number": state.stage, "begun": asdict(state.begun), "is_over": state.is_over()},
             "schedule": _described(state.schedule),
             "task": state.task.state_dict(),
             "callbacks": self.callback.state_dict(),
@@ -90,25 +91,31 @@ class Snapshot:
             "versions": dict(self.identity.versions),
         }
 
-    def restore(self, folder: Path) -> None:
+    def restore(self, folder: Path, *, begins_stage: bool = False) -> None:
         """Take back everything but the weights, which the network was built with.
 
-        CheckpointError if the checkpoint is of other data, another tokenizer, or other parameters.
+        A stage that begins there takes counters and what callbacks and the task remember; its optimizer, average and
+        data are its own. CheckpointError if the checkpoint is of other data, another tokenizer, or other parameters.
         """
         record = read_json(folder / STATE)
-        self._must_agree(folder, record)
+        self._must_agree(folder, record, "tokenizer" if begins_stage else None)
         state = self.state
-        _load_optimizer(state.optimizer, TensorFile(folder / OPTIMIZER), folder)
-        if state.average is not None:
-            _load_average(state.average, used_tables(state.network, read_tensors(folder / AVERAGE)), folder)
+        if not begins_stage:
+            _load_optimizer(state.optimizer, TensorFile(folder / OPTIMIZER), folder)
+            if state.average is not None:
+                _load_average(state.average, used_tables(state.network, read_tensors(folder / AVERAGE)), folder)
+        begun = record["counters"] if begins_stage else record.get("stage", {}).get("begun", {})
+        state.begun = Counters(**begun)
         state.counters = Counters(**record["counters"])
         state.task.load_state_dict(record["task"])
         if record["scaler"]:
             state.scaler.load_state_dict(record["scaler"])
         self.callback.load_state_dict(record["callbacks"])
 
-    def _must_agree(self, folder: Path, record: Mapping[str, Any]) -> None:
+    def _must_agree(self, folder: Path, record: Mapping[str, Any], only: str | None) -> None:
         for name, what in (("data_fingerprint", "training data"), ("tokenizer_fingerprint", "tokenizer")):
+            if only not in (None, what):
+                continue
             mine, theirs = getattr(self.identity, name), record[name]
             if mine != theirs:
                 raise CheckpointError(

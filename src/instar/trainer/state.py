@@ -54,6 +54,10 @@ class Counters:
     tokens: int = 0
     targets: int = 0
 
+    def since(self, before: "Counters") -> "Counters":
+        """What was counted after `before`."""
+        return Counters(**{name: value - getattr(before, name) for name, value in vars(self).items()})
+
     def add(self, batch: Batch) -> None:
         """Count one step done."""
         self.steps += 1
@@ -95,8 +99,16 @@ class TrainState(LoopState):
     task: TaskLike
     budget: Budget
     totals: Mapping[str, float]
-    """How long the whole run is, in steps, epochs, samples and tokens (estimates but for the budget's unit)."""
+    """How long the stage is, in steps, epochs, samples and tokens (estimates but for the budget's unit)."""
     counters: Counters = field(default_factory=Counters)
+    """Of the whole run."""
+    stage: int = 0
+    """Number of the run's stage, of `num_stages`."""
+    num_stages: int = 1
+    begun: Counters = field(default_factory=Counters)
+    """Counters where the stage began."""
+    ended_early: str | None = None
+    """The `stop_reason` that ends the stage, and not the run."""
 
     @property
     def step(self) -> int:
@@ -104,8 +116,8 @@ class TrainState(LoopState):
         return self.counters.steps
 
     def progress(self, counters: Counters | None = None) -> float:
-        """Share of the budget spent; 1.0 and more means done."""
-        counters = counters or self.counters
+        """Share of the stage's budget spent; 1.0 and more means done."""
+        counters = (counters or self.counters).since(self.begun)
         per_epoch = self.totals["samples"] / self.totals["epochs"]
         spent = {
             "steps": counters.steps,
@@ -116,8 +128,17 @@ class TrainState(LoopState):
         return spent[self.budget.unit] / self.budget.amount
 
     def is_spent(self) -> bool:
-        """True when the budget is spent."""
+        """True when the stage's budget is spent."""
         return self.progress() >= 1 - 1e-9
+
+    def is_over(self) -> bool:
+        """True when the stage is over: spent, or ended early because it gains nothing more."""
+        return self.ended_early is not None or self.is_spent()
+
+    @property
+    def has_next_stage(self) -> bool:
+        """True before the last stage."""
+        return self.stage + 1 < self.num_stages
 
     def is_done(self) -> bool:
         """True when the budget is spent or a callback asked to stop."""

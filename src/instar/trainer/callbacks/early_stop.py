@@ -23,7 +23,7 @@ def worst(metric: str) -> float:
 
 
 class EarlyStopping(Config):
-    """End the run after a number of evaluations without a gain."""
+    """End the run, or the stage that it is in, after a number of evaluations without a gain."""
 
     metric: str = "loss"
     """Evaluation score to watch."""
@@ -40,8 +40,11 @@ class EarlyStop(Callback):
         self.config = config
         self.best = worst(config.metric)
         self.without_gain = 0
+        self._stage = 0
 
     def fit_started(self, state: TrainState) -> None:
+        if self._stage != state.stage:  # what another objective gained does not count
+            self._stage, self.best, self.without_gain = state.stage, worst(self.config.metric), 0
         self._stop_if_spent(state)  # a run that had stopped stays where it is
 
     def evaluated(self, state: TrainState, scores: Mapping[str, Any]) -> None:
@@ -57,10 +60,13 @@ class EarlyStop(Callback):
     def _stop_if_spent(self, state: TrainState) -> None:
         if self.without_gain >= self.config.patience:
             state.stop_reason = f"no gain in {self.config.metric} for {self.without_gain} evaluations"
+            state.ended_early = state.stop_reason
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best if math.isfinite(self.best) else None, "without_gain": self.without_gain}
+        best = self.best if math.isfinite(self.best) else None
+        return {"best": best, "without_gain": self.without_gain, "stage": self._stage}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.best = worst(self.config.metric) if state["best"] is None else state["best"]
         self.without_gain = state["without_gain"]
+        self._stage = state.get("stage", 0)

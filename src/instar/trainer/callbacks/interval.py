@@ -10,7 +10,7 @@ from instar.trainer.state import TrainState
 class Due:
     """Says after each step whether an interval of steps, epochs or minutes has just ended.
 
-    Steps and epochs are counted from the start of the run, so a restart does not shift them.
+    Steps are counted from the start of the run, epochs from that of its stage, so a restart does not shift them.
     Minutes are read from the main process's clock; all ranks agree. Where `done` is called, they count from the end of
     what was due, so that what takes longer than its interval is not due again at once.
     """
@@ -28,7 +28,8 @@ class Due:
             return state.step % int(self.every.amount) == 0
         if self.every.unit == "epochs":
             period = self.every.amount * state.totals["samples"] / state.totals["epochs"]
-            return state.counters.samples // period > samples_before // period
+            begun = state.begun.samples
+            return (state.counters.samples - begun) // period > (samples_before - begun) // period
         is_over = self.runtime.is_main and time.monotonic() - self._since >= 60 * self.every.amount
         if self.runtime.any(is_over):
             self._since = time.monotonic()

@@ -99,12 +99,13 @@ class Log(Callback):
 
     def _place(self, state: TrainState) -> dict[str, Any]:
         counters = state.counters
-        return {
+        found = {
             "step": counters.steps,
             "samples": counters.samples,
             "tokens": counters.tokens,
             "seconds": round(self._elapsed(), 3),
         }
+        return found | ({"stage": state.stage + 1} if state.num_stages > 1 else {})
 
     def _elapsed(self) -> float:
         return self.seconds + (time.monotonic() - self._resumed_at if self._resumed_at else 0.0)

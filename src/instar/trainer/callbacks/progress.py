@@ -26,7 +26,9 @@ class ProgressBar(Callback):
     def fit_started(self, state: TrainState) -> None:
         self._started = self._last_line = time.monotonic()
         self._begun = state.progress()
-        if state.step:
+        if state.num_stages > 1:
+            self.console.print(f"stage {state.stage + 1} of {state.num_stages}: {state.budget}")
+        if state.step > state.begun.steps:
             self.console.print(f"resumed at step {state.step} ({100 * self._begun:.0f} % of {state.budget})")
         if self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
