@@ -132,12 +132,12 @@ def test_the_header_of_a_store(tmp_path: Path) -> None:
 
 
 def test_a_header_from_before_there_was_a_checksum_is_read(tmp_path: Path) -> None:
-    form = opened(tmp_path, tick=2).form
+    schema = opened(tmp_path, tick=2).schema
     header = json.loads((tmp_path / HEADER).read_text())
     (tmp_path / HEADER).write_text(
         json.dumps({name: header[name] for name in header if name != "sha256"} | {"version": 1})
     )
-    assert read_header(tmp_path) == form
+    assert read_header(tmp_path) == schema
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_all_of_them_are_learnt_in_one_store(whole: Path) -> None:
     stored = open_stored(whole)
     track = stored.track("one_minus_p")
     assert list(track) == ["chrI", "chrX", "chrY"]
-    assert stored.layout.num_characters == len(track["chrI"]) + 240
+    assert stored.offsets.num_characters == len(track["chrI"]) + 240
     for values in track.values():
         assert np.isfinite(values).mean() > 0.2
     assert np.isnan(track["chrX"][80:84]).all(), "nothing is known of a gap"

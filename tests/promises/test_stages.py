@@ -15,6 +15,7 @@ from instar.core.errors import ConfigError, DataError, OutputError
 from instar.core.files.json_files import read_lines
 from instar.run.check import check, describe
 from instar.run.status import status
+from instar.trainer import Callback, StepResult, TrainState
 from instar.use.evaluate import evaluate
 
 STAGES = (
@@ -158,16 +159,39 @@ def test_tensors_of_a_stage_are_in_its_optimizer_alone(reference: Callable) -> N
     assert all(".1." in name for name in held)
 
 
-def test_early_stopping_ends_a_stage_and_the_next_begins(shrunk: Callable, tmp_path: Path) -> None:
+def test_early_stopping_ends_a_stage_and_the_next_begins(shrunk: Callable, reference: Callable, tmp_path: Path) -> None:
     """Gains are counted anew in the next stage; killed where the first one ended."""
     more = (
         "stages=[{budget: 90 steps}, {budget: 5 steps, trainable: ['*.1.*']}]",
-        "train.early_stopping={patience: 2, min_gain: 9.0}", "train.eval_every=1 steps",
+        "train.early_stopping={patience: 2, min_gain: 9.0}", "train.eval_every=1 steps", "train.log_every=2",
     )  # fmt: skip
     summary = run(shrunk("text-mlm"), tmp_path / "whole", *more)
     lines = [line for line in read_lines(tmp_path / "whole" / "metrics.jsonl") if line["split"] == "eval"]
     assert [(line["step"], line["stage"]) for line in lines] == [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)]
     assert "no gain in loss for 2 evaluations" in summary["stopped"]
+    lines = [line for line in read_lines(tmp_path / "whole" / "metrics.jsonl") if line["split"] == "train"]
+    assert [(line["step"], line["stage"]) for line in lines] == [(2, 1), (4, 2), (6, 2)]
+    alone = list(read_lines(reference("text-mlm", *more[:3]) / "metrics.jsonl"))
+    assert lines[1]["loss"] == next(line["loss"] for line in alone if line["split"] == "train" and line["step"] == 4)
     break_off(shrunk("text-mlm"), tmp_path / "run", "saved", 3, *more)
     run(shrunk("text-mlm"), tmp_path / "run", *more)
     assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+def test_a_stage_reads_its_data_from_the_first_sample_in_an_order_of_its_own(shrunk: Callable, tmp_path: Path) -> None:
+    class Reads(Callback):
+        def __init__(self) -> None:
+            self.samples: dict[int, list[int]] = {0: [], 1: []}
+
+        def step_ended(self, state: TrainState, result: StepResult) -> None:
+            self.samples[state.stage] += result.samples_D.tolist()
+
+    reads = Reads()
+    few = ("train.eval_every=50 steps", "train.save_every=50 steps")
+    summary = run(
+        shrunk("text-mlm"), tmp_path / "run", "stages=[{budget: 1 epochs}, {budget: 1 epochs}]", *few, extra=[reads]
+    )
+    first, second = reads.samples.values()
+    assert summary["samples"] == len(first) + len(second)
+    assert sorted(first) == sorted(second) == sorted(set(first))
+    assert first != second

@@ -39,6 +39,8 @@ class Log(Callback):
     def fit_started(self, state: TrainState) -> None:
         if self.runtime.is_main:
             self.lines.cut()
+        if state.stage and state.step == state.begun.steps:  # a line is of the steps of one stage
+            self._sums, self._targets, self._tokens = torch.zeros_like(self._sums), 0, 0
         self._sums = self._sums.to(self.runtime.device)
         self._last = self._resumed_at = time.monotonic()
 
