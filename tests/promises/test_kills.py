@@ -41,6 +41,16 @@ def test_kills_change_nothing(name: str, shrunk: Callable, fast_path: Path, fork
     assert met.kills >= 12
 
 
+@pytest.mark.slow
+def test_kills_change_nothing_in_any_stage(shrunk: Callable, fast_path: Path, fork_server: ForkServer) -> None:
+    """Within stages, at their ends, and while the next one is put together."""
+    stages = "stages=[{budget: 2 steps}, {budget: 2 steps, trainable: ['*.1.*']}, {budget: 1 steps, frozen: ['*.1.*']}]"
+    small = shrunk(kind("mlm")).but("task.masking={kind: uniform}")
+    met = storm(fork_server, program(small, *BRISK, stages), fast_path, kills=14, seed=3)
+    assert met.problems == []
+    assert met.kills >= 14
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_kill_storm_changes_nothing(name: str, shrunk: Callable, fast_path: Path, fork_server: ForkServer) -> None:
