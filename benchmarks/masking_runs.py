@@ -21,8 +21,8 @@ from instar.data import Batch
 from instar.data.cache import build_cache
 from instar.data.located import Located, document_characters
 from instar.data.samples import Cut, Samples
-from instar.masking.offsets import Layout
-from instar.objective import judge
+from instar.masking.offsets import CharacterOffsets
+from instar.objective import score_targets
 from instar.run.config import RunConfig
 from instar.run.corpus import build_corpus
 from instar.run.masking import token_counts
@@ -150,10 +150,10 @@ class Watch(Callback):
             for batch in self.parts.held.batches(HELD_TOKENS):
                 context = StepContext(seed=HELD_KEY, step=0, progress=1.0, evaluating=True)
                 prepared = self.parts.judge.prepare(batch, context)
-                judged = judge(state.network(prepared), prepared.target_M)
+                scored = score_targets(state.network(prepared), prepared.target_M)
                 class_M = self.parts.held_class[first + prepared.read_M.numpy()]
                 first += batch.num_tokens
-                sums += np.bincount(class_M, judged.loss_M.numpy().astype(np.float64), self.num_classes)
+                sums += np.bincount(class_M, scored.loss_M.numpy().astype(np.float64), self.num_classes)
                 counts += np.bincount(class_M, minlength=self.num_classes)
         state.network.train(was_training)
         by_class = (sums / np.maximum(1, counts)).tolist()
@@ -242,7 +242,7 @@ def _shifted(arm: str, corpus: Corpus, plan: Plan, seed: int, folder: Path) -> d
     file = folder / "shifted.yaml"
     file.write_text(run_file(arm, corpus, plan, seed, part="shifted_train", begun=checkpoint))
     if (folder / "train" / "masking").is_dir():
-        written = export(folder / "train", folder / "tracks", form="bedgraph")["written"]
+        written = export(folder / "train", folder / "tracks", file_format="bedgraph")["written"]
         carried = json.loads(file.read_text()) | {"output": str(folder / "shifted_train")}
         file.write_text(json.dumps(carried, indent=1))
         import_values(file, Path(written[0]))
@@ -281,7 +281,7 @@ def _parts(file: Path, corpus: Corpus, part: str) -> Parts:
 
 def _classes(samples: Samples, corpus: Corpus, part: str, deciles_V: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Class of each token of all samples end to end; 255 for special ones."""
-    first_N = Layout.of(document_characters(samples.cache), "").first_N
+    first_N = CharacterOffsets.of(document_characters(samples.cache), "").first_N
     every = np.arange(len(samples))
     batch = Located(samples, first_N[:-1]).gather(every, np.zeros_like(every))
     characters_T = batch.characters_T.numpy()  # type: ignore[union-attr]

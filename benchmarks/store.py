@@ -8,9 +8,9 @@ masking began: a data set for each sample, float16, in one shard.
 a1  each token is written into the file                a2  the same, tokens with p > 0.5 only
 b1  read a sample, change it in memory, write it back   b2  the same, tokens with p > 0.5 only
 
-Ours: what the training step waits for (handing over), what the thread does (plane, journal), and reading a batch's
-chances. All in one process of one thread, in turns; medians. The promised ratios are checked, on the CPU time of the
-thread that calls (others on the machine do not count): exit code 1 if one fails.
+Ours: what the training step waits for (handing over), what the thread does (value arrays, journal), and reading a
+batch's probabilities. All in one process of one thread, in turns; medians. The promised ratios are checked, on the CPU
+time of the thread that calls (others on the machine do not count): exit code 1 if one fails.
 
     .venv/bin/python -m benchmarks.store --steps a c [--rounds 3]
 
@@ -30,16 +30,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from instar.masking.offsets import Layout, Spans
+from instar.masking.offsets import CharacterOffsets, Spans
 from instar.masking.store import Measured, ProbabilityStore, StoreLearner, open_store
 from instar.masking.update import Rule
-from instar.masking.value_arrays import Form
+from instar.masking.value_arrays import StoreSchema
 from instar.masking.writer import Writer
 
 SAMPLES, CHARACTERS, MASKED = 64, 4000, 12_800
 PROMISES = {
     "what the step waits for": ("ours hands over", "b2", 1 / 100),
-    "plane applied": ("ours applies", "b2", 1 / 20),
+    "values applied": ("ours applies", "b2", 1 / 20),
     "reading a batch's chances": ("ours reads", "hdf5 reads", 1 / 50),
 }
 
@@ -102,9 +102,11 @@ class Hdf5:
 
 def ours(folder: Path) -> tuple[ProbabilityStore, StoreLearner]:
     """A store of the batch's samples."""
-    layout = Layout.of(np.full(SAMPLES, CHARACTERS), "benchmark")
-    form = Form(fingerprint=layout.fingerprint, num_characters=layout.num_characters, statistic="one_minus_p")
-    store = open_store(folder, form, rule=Rule())
+    offsets = CharacterOffsets.of(np.full(SAMPLES, CHARACTERS), "benchmark")
+    schema = StoreSchema(
+        fingerprint=offsets.fingerprint, num_characters=offsets.num_characters, statistic="one_minus_p"
+    )
+    store = open_store(folder, schema, rule=Rule())
     return store, StoreLearner(store, 0, 0)
 
 
@@ -141,12 +143,12 @@ class Round:
         self._note("ours reads", lambda: self.store.read(spans, step))
         given = measured_of(step, starts, lengths, masked, p)
         change = self.store.change(given)
-        self._note("ours settles", lambda: self.learner.settle(given))
+        self._note("ours settles", lambda: self.learner.flush(given))
         self._note("ours applies", lambda: self.store.apply(change))
         self.writer.before_reading(step)
         self.writer.after_reading(step)
         self._note("ours hands over", lambda: self.writer.hand_over(step, lambda: given))
-        self.writer.settle()
+        self.writer.flush()
 
     def _note(self, name: str, call: Callable[[], object]) -> None:
         began, worked = time.perf_counter(), time.thread_time()

@@ -1,4 +1,4 @@
-"""Samples that are cut anew: where their tokens lie, what they may not touch, and what names their draws."""
+"""Samples that are cut again: where their tokens lie, what they may not touch, and what names their draws."""
 
 import itertools
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from instar.data.batch import Batch
 from instar.data.cache import TokenCache, build_cache
-from instar.data.crops import Anew, Crops
+from instar.data.crops import CropOptions, Crops
 from instar.data.located import Located, document_characters
 from instar.data.samples import Cut, Samples
 from instar.data.source import Fasta, Text
@@ -51,12 +51,12 @@ def tokenizers(genome: Path) -> dict[str, Tokenizer]:
     }
 
 
-def crops(genome: Path, name: str, folder: Path, anew: Anew) -> tuple[Crops, np.ndarray, str]:
+def crops(genome: Path, name: str, folder: Path, options: CropOptions) -> tuple[Crops, np.ndarray, str]:
     source = Fasta(path=str(genome))
     _, samples, first = made(source, tokenizers(genome)[name], folder)
     texts = build_texts(source, first, folder, "texts")
-    whole = "".join(texts.piece(document, 0, int(size)) for document, size in enumerate(np.diff(first)))
-    return Crops(samples, texts, first[:-1], anew), first, whole
+    whole = "".join(texts.part(document, 0, int(size)) for document, size in enumerate(np.diff(first)))
+    return Crops(samples, texts, first[:-1], options), first, whole
 
 
 def check(batch: Batch, whole: str, tokenizer: Tokenizer) -> None:
@@ -76,7 +76,7 @@ def check(batch: Batch, whole: str, tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("name", ["single", "kmer", "bpe"])
 def test_tokens_lie_where_they_say(name: str, genome: Path, tmp_path: Path) -> None:
-    made_crops, _, whole = crops(genome, name, tmp_path, Anew(reverse_complement=0.5, seed=1))
+    made_crops, _, whole = crops(genome, name, tmp_path, CropOptions(reverse_complement=0.5, seed=1))
     index = np.arange(len(made_crops))
     for epoch in range(3):
         batch = made_crops.gather(index, np.full(len(index), epoch))
@@ -86,7 +86,7 @@ def test_tokens_lie_where_they_say(name: str, genome: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["single", "kmer", "bpe"])
 def test_unmoved_samples_say_the_same_as_those_of_the_cache(name: str, genome: Path, tmp_path: Path) -> None:
-    made_crops, first, whole = crops(genome, name, tmp_path, Anew(moves=False))
+    made_crops, first, whole = crops(genome, name, tmp_path, CropOptions(moves=False))
     located = Located(made_crops.samples, first[:-1])
     index, epochs = np.arange(len(located)), np.zeros(len(located), dtype=np.int64)
     plain = located.gather(index, epochs)
@@ -101,7 +101,7 @@ def test_unmoved_samples_say_the_same_as_those_of_the_cache(name: str, genome: P
 
 
 def test_boundaries_differ_from_pass_to_pass_and_not_by_chance(genome: Path, tmp_path: Path) -> None:
-    made_crops, _, _ = crops(genome, "kmer", tmp_path, Anew(seed=5))
+    made_crops, _, _ = crops(genome, "kmer", tmp_path, CropOptions(seed=5))
     index = np.arange(len(made_crops))
     first, second, again = (made_crops.gather(index, np.full(len(index), epoch)) for epoch in (0, 1, 0))
     assert (first.starts_T == again.starts_T).all()
@@ -116,7 +116,7 @@ def test_every_character_is_met_in_time_and_none_that_is_held_out(genome: Path, 
     _, samples, first = made(source, tokenizers(genome)["single"], tmp_path)
     train, held = samples.split(0.2, 7)
     texts = build_texts(source, first, tmp_path, "texts")
-    made_crops = Crops(train, texts, first[:-1], Anew(reverse_complement=0.5))
+    made_crops = Crops(train, texts, first[:-1], CropOptions(reverse_complement=0.5))
     index = np.arange(len(train))
 
     def met(batch: Batch) -> set[int]:
@@ -131,8 +131,10 @@ def test_every_character_is_met_in_time_and_none_that_is_held_out(genome: Path, 
 
 
 def test_strands_may_lie_apart(genome: Path, tmp_path: Path) -> None:
-    apart, first, _ = crops(genome, "single", tmp_path, Anew(moves=False, reverse_complement=1.0, minus_first=5000))
-    joint, _, _ = crops(genome, "single", tmp_path, Anew(moves=False, reverse_complement=1.0))
+    apart, first, _ = crops(
+        genome, "single", tmp_path, CropOptions(moves=False, reverse_complement=1.0, minus_first=5000)
+    )
+    joint, _, _ = crops(genome, "single", tmp_path, CropOptions(moves=False, reverse_complement=1.0))
     index = np.arange(len(joint))
     away, here = (one.gather(index, np.zeros_like(index)) for one in (apart, joint))
     text = here.characters_T > 0
@@ -161,8 +163,8 @@ def test_texts_come_back_letter_for_letter(letters: str, tmp_path: Path) -> None
     first = np.concatenate([[0], np.cumsum(sizes)])
     for _ in range(2):  # made, and opened again
         texts = build_texts(source, first, tmp_path, "texts")
-        assert texts.piece(1, 0, sizes[1]) == f"{letters} two and more"
-        assert texts.piece(0, len(letters) + 1, sizes[0]) == "one"
+        assert texts.part(1, 0, sizes[1]) == f"{letters} two and more"
+        assert texts.part(0, len(letters) + 1, sizes[0]) == "one"
 
 
 def test_the_layout_is_the_same_for_every_tokenizer(genome: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from instar.data import TokenCache, build_cache
 from instar.data.label import read_class, read_number
 from instar.data.source import ColumnSource, Csv, JsonLines, Parquet, SavedDataset
 from instar.data.tokenizer import Kmer, build_tokenizer
-from instar.run.source import hides_labels
+from instar.run.source import withholds_labels
 
 TOKENIZER = build_tokenizer(Kmer(k=1), lambda: iter(()))
 
@@ -165,8 +165,8 @@ def test_parquet_keeps_the_names_of_its_classes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"rows.parquet:1: 'label' is to be one of the 3 classes .*; got 7"):
         built(parquet(tmp_path, [7, 0], features), tmp_path)
     hidden = parquet(tmp_path, [-1, -1], features)
-    assert hides_labels(hidden, ("neg", "pos", "unseen"))
-    assert not hides_labels(parquet(tmp_path, [-1, 1], features), ("neg", "pos", "unseen"))
+    assert withholds_labels(hidden, ("neg", "pos", "unseen"))
+    assert not withholds_labels(parquet(tmp_path, [-1, 1], features), ("neg", "pos", "unseen"))
     other = parquet(tmp_path, [0], {"names": ["pos", "neg"], "_type": "ClassLabel"}, name="other")
     first = parquet(tmp_path, [0], features)
     with pytest.raises(DataError, match="declare different classes"):

@@ -50,7 +50,7 @@ def test_text_documents(tmp_path: Path) -> None:
     assert texts(Text(path=path)) == ["one\ntwo", "three"]
     assert texts(Text(path=path, separation="line")) == ["one", "two", "", " ", "three"]
     assert texts(Text(path=path, separation="file")) == ["one\ntwo\n\n \nthree"]
-    assert [document.place for document in Text(path=path).documents()] == [f"{path}:1", f"{path}:5"]
+    assert [document.where for document in Text(path=path).documents()] == [f"{path}:1", f"{path}:5"]
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd, lambda data: gzip.compress(data[:3]) + gzip.compress(data[3:])])
@@ -161,7 +161,7 @@ def test_csv_forms(tmp_path: Path) -> None:
     comma = write(tmp_path / "a.csv", 'text,label\n"one, ""two""\nthree",x\n\nfour,y\n')
     rows = list(Csv(path=comma, label="label").documents())
     assert [(row.text, row.label) for row in rows] == [('one, "two"\nthree', "x"), ("four", "y")]
-    assert [row.place for row in rows] == [f"{comma}:2", f"{comma}:5"]
+    assert [row.where for row in rows] == [f"{comma}:2", f"{comma}:5"]
     tab = write(tmp_path / "a.tsv.gz", gzip.compress(b'text\tlabel\n"so\tx\n'))
     assert texts(Csv(path=tab)) == ['"so']
     bare = write(tmp_path / "b.csv", "1;hello\n2;you\n")

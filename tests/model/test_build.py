@@ -285,7 +285,9 @@ def test_an_unknown_family_that_leaks_is_found_out(monkeypatch):
     """Attention that forgets the documents must not be used."""
     monkeypatch.setattr(packing, "_VERIFIED", frozenset())
     real = packing.attention.Pack
-    monkeypatch.setattr(packing.attention, "Pack", lambda lengths, device: real((sum(lengths),), device))
+    monkeypatch.setattr(
+        packing.attention, "Pack", lambda lengths, device, read_M: real((sum(lengths),), device, read_M)
+    )
     ours = network("bert")
     assert not ours.is_packed
     ready = prepared("masked_lm")

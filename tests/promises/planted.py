@@ -19,7 +19,7 @@ from instar.data.prefetch import Prefetch
 from instar.data.stream import Stream
 from instar.inference.evaluate import evaluation_mode
 from instar.objective import Objective
-from instar.task.base import StepContext
+from instar.task import StepContext
 from instar.trainer import Callbacks, TrainState, loop, snapshot
 from instar.trainer.callbacks import lines
 from instar.trainer.state import Counters

@@ -96,13 +96,13 @@ def test_the_index_and_the_characters_of_texts(tmp_path: Path, source: Csv) -> N
     def made() -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return build_texts(source, first, tmp_path, "t").piece(1, 0, 3)
+            return build_texts(source, first, tmp_path, "t").part(1, 0, 3)
 
     assert made() == "def"
     all_are_found(tmp_path / "t.text" / "index.json", made, UserWarning)
     (tmp_path / "t.text" / "characters.bin").write_bytes(b"abcdeXabd")
     with pytest.warns(UserWarning, match="written again"):
-        assert build_texts(source, first, tmp_path, "t").piece(1, 0, 3) == "def"
+        assert build_texts(source, first, tmp_path, "t").part(1, 0, 3) == "def"
 
 
 def test_a_remembered_digest(tmp_path: Path, source: Csv, monkeypatch: pytest.MonkeyPatch) -> None:

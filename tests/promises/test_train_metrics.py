@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from recipes import lines_of
-from runs import break_off, left, run
+from runs import break_off, distance, left, run
 
-from instar.core.errors import ConfigError
+from instar.core.errors import ConfigError, UsageError
 from instar.objective import Objective
+from instar.run.train import train
 
 METRICS = "train.metrics=[p_true, entropy]"
 
@@ -46,6 +47,55 @@ def test_they_come_back_with_the_run(shrunk: Callable, tmp_path: Path) -> None:
     assert left(tmp_path / "run") == left(tmp_path / "whole")
 
 
-def test_a_classifier_has_no_tokens_to_measure(shrunk: Callable, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train.metrics: are of tokens"):
-        run(shrunk("splice-classify"), tmp_path / "run", "train.metrics=[p_true]")
+def test_a_classifier_has_the_scores_of_its_labels(shrunk: Callable, tmp_path: Path) -> None:
+    """From the training pass: those of the last step's documents, whole confusion counts and all."""
+    options = ("train.metrics=[f1_macro, matthews, p_true]", "train.log_every=2", "train.early_stopping=null")
+    run(shrunk("splice-classify"), tmp_path / "run", *options)
+    run(shrunk("splice-classify"), tmp_path / "pieces", *options, "train.micro_tokens=40")
+    lines, pieces = (lines_of(tmp_path / name / "metrics.jsonl", "train") for name in ("run", "pieces"))
+    for one, two in zip(lines, pieces, strict=True):
+        for name in ("accuracy", "f1_macro", "matthews", "p_true"):
+            assert one[name] == pytest.approx(two[name], rel=1e-5)
+            assert -1 <= one[name] <= 1
+    assert "f1" not in lines[0]
+
+
+def test_a_score_that_is_no_sum_is_refused_with_those_that_are(shrunk: Callable, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"train.metrics: wanted a score .*mean_absolute_error.*; got 'spearman'; others"
+    ):
+        run(shrunk("movie-rating"), tmp_path / "run", "train.metrics=[spearman]")
+    with pytest.raises(ConfigError, match=r"got 'f1_makro'.*f1_macro"):
+        run(shrunk("splice-classify"), tmp_path / "run", "train.metrics=[f1_makro]")
+
+
+def test_the_key_may_change_when_a_run_is_resumed(shrunk: Callable, tmp_path: Path) -> None:
+    options = ("train.budget=7 steps", "train.log_every=3")
+    run(shrunk("dna-mlm"), tmp_path / "whole", *options, METRICS)
+    break_off(shrunk("dna-mlm"), tmp_path / "run", "step_ended", 5, *options)
+    run(shrunk("dna-mlm"), tmp_path / "run", *options, METRICS)
+    assert distance(tmp_path / "run", tmp_path / "whole") == 0
+    whole, found = (lines_of(tmp_path / name / "metrics.jsonl", "train") for name in ("whole", "run"))
+    assert [line["loss"] for line in found] == [line["loss"] for line in whole]
+    assert "p_true" in found[-1]
+
+
+def test_functions_of_ones_own_are_figures_too(shrunk: Callable, tmp_path: Path) -> None:
+    small = shrunk("splice-classify")
+
+    def sure(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, int]:
+        assert not logits.requires_grad
+        return (logits.softmax(-1).amax(-1) > 0.5).sum(), len(targets)
+
+    def right(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, int]:
+        return (logits.argmax(-1) == targets).sum(), len(targets)
+
+    options = [*small.overrides, "train.early_stopping=null", "train.micro_tokens=40"]
+    train(small.file, options, output=tmp_path / "run", metrics={"sure": sure, "right": right})
+    train(small.file, options, output=tmp_path / "plain")
+    for line in lines_of(tmp_path / "run" / "metrics.jsonl", "train"):
+        assert line["right"] == line["accuracy"]
+        assert 0 <= line["sure"] <= 1
+    assert distance(tmp_path / "run", tmp_path / "plain") == 0
+    with pytest.raises(UsageError, match="metrics: accuracy: is a figure of instar's own"):
+        train(small.file, options, output=tmp_path / "taken", metrics={"accuracy": right})

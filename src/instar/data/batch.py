@@ -1,6 +1,6 @@
 """The one value that flows from data to task to network: documents end to end, no padding.
 
-Shape letters: T tokens, D documents, M places where something is predicted.
+Shape letters: T tokens, D documents, M positions where something is predicted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Documents of one optimizer step, or of a piece of it, in one packed row.
+    """Documents of one optimizer step, or of a micro-batch of it, in one packed row.
 
     `lengths` stays on the host (kernels that loop over documents need it there).
     `read_M` and `target_M` are empty until a task has prepared the batch.
@@ -35,21 +35,21 @@ class Batch:
     prompts_D: Tensor | None = None
     """Tokens at the start of each document that are given and not learnt, int64; None: there are none."""
     maskable_T: Tensor | None = None
-    """False where a token may never be hidden (specials); None: nothing was said."""
+    """False where a token may never be masked (special tokens); None: not known."""
     characters_T: Tensor | None = None
     """Characters of the text that each token stands for, int64; None: not asked for."""
     starts_T: Tensor | None = None
-    """Place in the whole corpus of the first character of each token, int64; None: not asked for."""
+    """Index in the whole corpus of the first character of each token, int64; None: not asked for."""
     lower_T: Tensor | None = None
     """True where a token holds a lower-case letter; None: not asked for, or the source keeps none."""
     types_T: Tensor | None = None
-    """Segment of each token, int64, for models that tell the parts of a document apart; None: one part."""
+    """Segment of each token, int64, for models that distinguish the parts of a document; None: one part."""
     read_M: Tensor | None = None
-    """Places in the packed row whose hidden states are read, int64, ascending."""
+    """Positions in the packed row whose hidden states are read, int64, ascending."""
     target_M: Tensor | None = None
-    """What is to be predicted at each place."""
+    """What is to be predicted at each position."""
     weight_M: Tensor | None = None
-    """Weight of each place in the loss, float32, 1 on average over the step; None: all are alike."""
+    """Weight of each position in the loss, float32, 1 on average over the step; None: all are alike."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -61,7 +61,7 @@ class Batch:
 
     @property
     def num_targets(self) -> int:
-        """Places that the loss counts; known on the host, so nothing waits for the device."""
+        """Positions that the loss counts; known on the host, so nothing waits for the device."""
         return 0 if self.target_M is None else int(self.target_M.shape[0])
 
     @property
@@ -103,7 +103,7 @@ class Batch:
         )
 
     def reading(self, read_M: Tensor) -> "Batch":
-        """The same batch, read at these places."""
+        """The same batch, read at these positions."""
         return replace(self, read_M=read_M)
 
     def select(self, documents: Sequence[int] | range) -> "Batch":
@@ -123,18 +123,18 @@ class Batch:
             tensor = getattr(self, name)
             part[name] = None if tensor is None else tensor[tokens_T]
         if self.read_M is not None and self.target_M is not None:
-            new_place_T = torch.full((self.num_tokens,), -1, dtype=torch.int64)
-            new_place_T[tokens_T] = torch.arange(len(tokens_T))
-            place_M = new_place_T[self.read_M]
-            part["read_M"], part["target_M"] = place_M[place_M >= 0], self.target_M[place_M >= 0]
-            part["weight_M"] = None if self.weight_M is None else self.weight_M[place_M >= 0]
+            new_index_T = torch.full((self.num_tokens,), -1, dtype=torch.int64)
+            new_index_T[tokens_T] = torch.arange(len(tokens_T))
+            index_M = new_index_T[self.read_M]
+            part["read_M"], part["target_M"] = index_M[index_M >= 0], self.target_M[index_M >= 0]
+            part["weight_M"] = None if self.weight_M is None else self.weight_M[index_M >= 0]
         return self._with(part)
 
     def _with(self, changed: dict[str, Any]) -> "Batch":
         return replace(self, **changed)
 
     def split(self, max_tokens: int | None) -> Iterator["Batch"]:
-        """Pieces of at most `max_tokens` tokens (a longer document comes alone), in order."""
+        """Micro-batches of at most `max_tokens` tokens (a longer document comes alone), in order."""
         if max_tokens is None or self.num_tokens <= max_tokens:
             yield self
             return

@@ -66,14 +66,14 @@ def _add_rows_or_files(schema: dict[str, Any]) -> None:
 
 
 class DataConfig(Config):
-    """What is learned from, what it is judged by, and how long a sample may be."""
+    """What is learned from, what it is evaluated on, and how long a sample may be."""
 
     train: Source
     """The data to learn from."""
     eval: SourceOrSplit | None = Field(default=None, json_schema_extra=_add_rows_or_files)
-    """Judges the model while it learns: a source, or a part of `train`; none: no evaluation."""
+    """Evaluates the model while it learns: a source, or a part of `train`; none: no evaluation."""
     test: PlainSource | None = Field(default=None, json_schema_extra=_add_rows_or_files)
-    """Judges the finished model; never looked at before. Like `eval`, it may be rows or files of `train`."""
+    """Evaluates the finished model; never looked at before. Like `eval`, it may be rows or files of `train`."""
     max_length: int | None = Field(default=None, ge=3)
     """Tokens of a sample at most, special tokens included; none: what the model takes."""
     too_long: TooLong = "error"
@@ -83,7 +83,7 @@ class DataConfig(Config):
     crops: Literal["fixed", "random"] = Field(default="fixed", exclude_if=lambda value: value == "fixed")
     """random: in each pass samples begin elsewhere, and are tokenised from there (task mlm)."""
     reverse_complement: float = Field(default=0.0, ge=0, le=1, exclude_if=lambda value: value == 0)
-    """Chance that a sample of a genome is read on its minus strand, drawn anew in each pass (task mlm)."""
+    """Probability that a sample of a genome is read on its minus strand, drawn again in each pass (task mlm)."""
     allow_unknown_tokens: bool = Field(default=False, exclude_if=lambda value: not value)
     """Take data half of whose tokens or more are unknown to the tokenizer."""
     cache: PathText | None = None

@@ -1,4 +1,4 @@
-"""Samples that are cut anew in each pass: moved, tokenised from where they begin, on one strand or the other.
+"""Samples that are cut again in each pass: moved, tokenised from where they begin, on one strand or the other.
 
 Letters: D documents of a batch, T tokens, N samples asked for.
 """
@@ -21,19 +21,19 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Anew:
+class CropOptions:
     """What changes from pass to pass."""
 
     moves: bool = True
-    """Each sample begins up to half its length before or after its place, and is tokenised from there."""
+    """Each sample begins up to half its length before or after its position, and is tokenised from there."""
     reverse_complement: float = 0.0
-    """Chance that a sample is read on the minus strand."""
+    """Probability that a sample is read on the minus strand."""
     seed: int = 0
     minus_first: int = 0
-    """Added to the places of characters that were read on the minus strand: 0, or the corpus's length."""
+    """Added to the index of characters that were read on the minus strand: 0, or the corpus's length."""
 
 
-class _Piece(NamedTuple):
+class _Crop(NamedTuple):
     document: int
     start: int
     end: int
@@ -47,9 +47,9 @@ class Crops:
     `characters_T` in plus coordinates: a token [s, e) of a minus strand of length L stands for [L - e, L - s).
     """
 
-    def __init__(self, samples: Samples, texts: Texts, first_N: Ints, anew: Anew) -> None:
-        self.samples, self.texts, self.first_N, self.anew = samples, texts, first_N, anew
-        self._folds = samples.cache.lower is not None
+    def __init__(self, samples: Samples, texts: Texts, first_N: Ints, options: CropOptions) -> None:
+        self.samples, self.texts, self.first_N, self.options = samples, texts, first_N, options
+        self._has_case = samples.cache.lower is not None
         self._special = np.zeros(samples.tokenizer.vocab_size, dtype=np.bool_)
         self._special[list(samples.tokenizer.special_ids)] = True
 
@@ -64,16 +64,14 @@ class Crops:
         """The samples of these passes as one packed batch."""
         samples_D: Ints = np.asarray(index_D, dtype=np.int64)
         passes_D: Ints = np.asarray(epochs_D, dtype=np.int64)
-        pieces = self._pieces(samples_D, passes_D)
-        texts = [self.texts.piece(piece.document, piece.start, piece.end) for piece in pieces]
-        texts = [
-            reverse_complement(text) if piece.is_minus else text for text, piece in zip(texts, pieces, strict=True)
-        ]
-        encoded = self.samples.tokenizer.encode_batch([as_dna(text) for text in texts] if self._folds else texts)
+        crops = self._crops(samples_D, passes_D)
+        texts = [self.texts.part(crop.document, crop.start, crop.end) for crop in crops]
+        texts = [reverse_complement(text) if crop.is_minus else text for text, crop in zip(texts, crops, strict=True)]
+        encoded = self.samples.tokenizer.encode_batch([as_dna(text) for text in texts] if self._has_case else texts)
         room_D = self.samples.lengths(samples_D)
         columns: list[list[Ints]] = [[], [], [], []]
-        for piece, text, one, room in zip(pieces, texts, encoded, room_D.tolist(), strict=True):
-            for column, part in zip(columns, self._document(piece, text, one.ids, one.ends, room), strict=True):
+        for crop, text, one, room in zip(crops, texts, encoded, room_D.tolist(), strict=True):
+            for column, part in zip(columns, self._document(crop, text, one.ids, one.ends, room), strict=True):
                 column.append(part)
         ids_T, starts_T, characters_T, lower_T = (torch.from_numpy(np.concatenate(column)) for column in columns)
         return Batch(
@@ -84,22 +82,22 @@ class Crops:
             maskable_T=torch.from_numpy(~self._special[ids_T.numpy()]),
             starts_T=starts_T,
             characters_T=characters_T,
-            lower_T=lower_T.bool() if self._folds else None,
+            lower_T=lower_T.bool() if self._has_case else None,
         )
 
     def _document(
-        self, piece: _Piece, text: str, ids: NDArray[np.integer], ends: NDArray[np.integer], room: int
+        self, crop: _Crop, text: str, ids: NDArray[np.integer], ends: NDArray[np.integer], room: int
     ) -> tuple[Ints, Ints, Ints, Ints]:
-        """Ids, places, lengths and case of a sample's tokens, special ones around them."""
+        """Ids, indices, lengths and case of a sample's tokens, special ones around them."""
         prefix, suffix = self.samples.tokenizer.cls_id, self.samples.tokenizer.sep_id
         if prefix is None or suffix is None:
             raise ValueError("crops stand between [CLS] and [SEP], and this tokenizer lacks one")
         ids, ends = ids[: room - 2].astype(np.int64), ends[: room - 2].astype(np.int64)
         length = np.diff(ends, prepend=0)
-        first = self.first_N[piece.document]
-        start = first + piece.start + ends - length
-        if piece.is_minus:
-            start = self.anew.minus_first + first + piece.end - ends
+        first = self.first_N[crop.document]
+        start = first + crop.start + ends - length
+        if crop.is_minus:
+            start = self.options.minus_first + first + crop.end - ends
         letters = np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8)
         count = np.concatenate([[0], np.cumsum(letters >= ord("a"))])
         lower = (count[ends] - count[ends - length] > 0).astype(np.int64)
@@ -111,16 +109,16 @@ class Crops:
             np.concatenate([[0], lower, [0]]),
         )
 
-    def _pieces(self, samples_D: Ints, epochs_D: Ints) -> list[_Piece]:
+    def _crops(self, samples_D: Ints, epochs_D: Ints) -> list[_Crop]:
         """Where each sample lies in this pass."""
         low_D, high_D, first_D, last_D = self.samples.character_bounds(samples_D)
         size_D = last_D - first_D
         start_D = first_D
-        if self.anew.moves:
-            draw_D = uniform(derive(self.anew.seed, "crop"), samples_D, epochs_D)
+        if self.options.moves:
+            draw_D = uniform(derive(self.options.seed, "crop"), samples_D, epochs_D)
             moved_D = first_D + np.floor((draw_D - 0.5) * (size_D + 1)).astype(np.int64)
             start_D = np.clip(moved_D, low_D, np.maximum(low_D, high_D - size_D))
-        is_minus_D = uniform(derive(self.anew.seed, "strand"), samples_D, epochs_D) < self.anew.reverse_complement
+        is_minus_D = uniform(derive(self.options.seed, "strand"), samples_D, epochs_D) < self.options.reverse_complement
         document_D = self.samples.documents(samples_D)
         rows = (document_D.tolist(), start_D.tolist(), (start_D + size_D).tolist(), is_minus_D.tolist())
-        return [_Piece(*row) for row in zip(*rows, strict=True)]
+        return [_Crop(*row) for row in zip(*rows, strict=True)]

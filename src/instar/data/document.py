@@ -27,6 +27,6 @@ class Document:
     """Number of its source, from 0, in a mixture."""
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """`file:line`, for messages."""
         return f"{self.file}:{self.line}"

@@ -69,8 +69,8 @@ def _without_rows(name: str, train: dict[str, Any], split: dict[str, Any]) -> di
     values = _list(split["value"])
     if isinstance(held, dict):
         if held.get("column") != split["column"]:
-            told = f"eval and test are to be rows by one column, '{held.get('column')}'; got '{split['column']}'"
-            raise KeyFaults([f"{name}.column: {told}"])
+            text = f"eval and test are to be rows by one column, '{held.get('column')}'; got '{split['column']}'"
+            raise KeyFaults([f"{name}.column: {text}"])
         values = [*_list(held.get("value")), *values]
     return {**train, "rows_left_out": {"column": split["column"], "value": values}}
 

@@ -16,7 +16,7 @@ LARGEST = 3.4028234663852886e38
 SMALLEST = 1.401298464324817e-45
 """The smallest positive one."""
 NOT_LABELLED = "-1"
-"""What stands in place of a class that is not told, in columns of numbered classes."""
+"""What stands in place of a class that is not known, in columns of numbered classes."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MOST_DIGITS = 18
 _FLAGS = {"0": False, "1": True}
@@ -52,7 +52,7 @@ def read_number(value: object) -> float:
 
 
 def read_class(value: object, label_type: LabelType | None, names: Sequence[str] | None) -> str:
-    """The name of a class; `names` are those that the file declares, by number. ValueError says what is wrong."""
+    """The name of a class; `names` are those that the file declares, by number. ValueError names what is wrong."""
     if names is not None:
         return _declared(value, names)
     if label_type == "integer":

@@ -1,4 +1,4 @@
-"""Samples that say where in the corpus each token's characters lie. Letters: N documents, T tokens, D documents."""
+"""Samples that hold where in the corpus each token's characters lie. Letters: N documents, T tokens, D documents."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ class Located:
     """The samples it is made of, in batches with `starts_T`, `characters_T` and, where case is kept, `lower_T`."""
 
     def __init__(self, samples: Samples, first_N: Ints) -> None:
-        """`first_N` is the place of each document's first character in the corpus."""
+        """`first_N` is the index of each document's first character in the corpus."""
         self.samples, self.first_N = samples, first_N
 
     def __len__(self) -> int:
@@ -37,17 +37,17 @@ class Located:
         """The samples as one packed batch; special tokens stand for no characters."""
         cache = self.samples.cache
         batch = self.samples.gather(index_D, epochs_D)
-        places_T = self.samples.store_paths(index_D)
+        index_T = self.samples.store_paths(index_D)
         document_T = np.repeat(self.samples.documents(index_D), batch.lengths)
-        is_text_T = places_T >= 0
-        places_T = np.maximum(places_T, 0)
-        ends_T = np.asarray(cache.ends[places_T], dtype=np.int64)
-        before_T = np.asarray(cache.ends[np.maximum(places_T - 1, 0)], dtype=np.int64)
-        before_T[places_T == np.asarray(cache.offsets)[document_T]] = 0
+        is_text_T = index_T >= 0
+        index_T = np.maximum(index_T, 0)
+        ends_T = np.asarray(cache.ends[index_T], dtype=np.int64)
+        before_T = np.asarray(cache.ends[np.maximum(index_T - 1, 0)], dtype=np.int64)
+        before_T[index_T == np.asarray(cache.offsets)[document_T]] = 0
         starts_T = self.first_N[document_T] + before_T
         return replace(
             batch,
             starts_T=torch.from_numpy(starts_T),
             characters_T=torch.from_numpy(np.where(is_text_T, ends_T - before_T, 0)),
-            lower_T=None if cache.lower is None else torch.from_numpy(np.asarray(cache.lower[places_T]) & is_text_T),
+            lower_T=None if cache.lower is None else torch.from_numpy(np.asarray(cache.lower[index_T]) & is_text_T),
         )

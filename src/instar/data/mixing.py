@@ -58,19 +58,19 @@ class Mixing:
             size = self.bounds[part + 1] - self.bounds[part]
             for number in np.unique(draw_A[part_A == part] // size).tolist():
                 chosen = (part_A == part) & (draw_A // size == number)
-                places = permute(draw_A[chosen] % size, size, derive(seed, "mixture", part, number))
-                index_A[chosen], pass_A[chosen] = self.bounds[part] + places, number
+                order = permute(draw_A[chosen] % size, size, derive(seed, "mixture", part, number))
+                index_A[chosen], pass_A[chosen] = self.bounds[part] + order, number
         return index_A, pass_A
 
     def _block(self, seed: int, block: int) -> tuple[Ints, Ints]:
         """(part, how many samples of that part came before) of each sample of a block."""
         counts_P = np.asarray(self.counts, dtype=np.int64)
-        places = np.argsort(permute(np.arange(BLOCK), BLOCK, derive(seed, "mixture order", block)))
+        order = np.argsort(permute(np.arange(BLOCK), BLOCK, derive(seed, "mixture order", block)))
         part = np.empty(BLOCK, dtype=np.int64)
         draw = np.empty(BLOCK, dtype=np.int64)
         firsts = np.cumsum(counts_P) - counts_P
         for number, (low, count) in enumerate(zip(firsts.tolist(), self.counts, strict=True)):
-            mine = np.sort(places[low : low + count])
+            mine = np.sort(order[low : low + count])
             part[mine] = number
             draw[mine] = block * count + np.arange(count)
         return part, draw

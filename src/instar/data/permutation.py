@@ -1,4 +1,4 @@
-"""Shuffling without lists: where a place of the shuffled order lies in the data."""
+"""Shuffling without lists: which sample stands at an index of the shuffled order."""
 
 import numpy as np
 from numpy.typing import NDArray

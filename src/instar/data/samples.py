@@ -39,7 +39,7 @@ class Cut:
     """Tokens that a window shares with the one before it."""
 
 
-class _Marks(NamedTuple):
+class _SpecialIds(NamedTuple):
     """Ids of special tokens; None where there is none."""
 
     prefix: int | None = None
@@ -48,20 +48,20 @@ class _Marks(NamedTuple):
     end: int | None = None
 
 
-class _Place(NamedTuple):
-    """Where samples lie. A document counts its own begin and end mark as tokens."""
+class _Location(NamedTuple):
+    """Where samples lie. A document counts its own begin and end token as tokens."""
 
     document_N: Ints
     source_N: Ints
-    """Place in the token store of the sample's first token, prefix counted in."""
+    """Index in the token store of the sample's first token, prefix counted in."""
     length_N: Ints
     begins_N: NDArray[np.bool_] | None
-    """Whether the sample begins with its document's begin mark; None: none does."""
+    """Whether the sample begins with its document's begin token; None: none does."""
     ends_N: NDArray[np.bool_] | None
 
 
 class _Sizes(NamedTuple):
-    """Of segments: tokens with begin and end mark, document, first token in it, and which marks they have."""
+    """Of segments: tokens with begin and end token, document, first token in it, and which special tokens they have."""
 
     size_S: Ints
     document_S: Ints
@@ -78,8 +78,8 @@ class Samples:
         self._ids: NDArray[np.integer] = np.asarray(cache.ids)
         self._offsets: Ints = np.asarray(cache.offsets)
         self.segments: Segments = segments or Documents(self._offsets, 0, cache.num_documents)
-        self._marks = _marks(tokenizer, cut)
-        self._around = (self._marks.prefix is not None) + (self._marks.suffix is not None)
+        self._special = _special_ids(tokenizer, cut)
+        self._around = (self._special.prefix is not None) + (self._special.suffix is not None)
         self._room = _room(cut, self._around)
         self._fixed = np.ones(tokenizer.vocab_size, dtype=np.bool_)
         self._fixed[list(tokenizer.special_ids)] = False
@@ -101,8 +101,8 @@ class Samples:
     def _cut_long(self) -> None:
         """Find what is too long, and count it; the table of windows is made only where there are any."""
         room = self._room
-        marks = (self._marks.begin is not None) + (self._marks.end is not None)
-        if room is None or self.cache.report["longest_document"] + marks <= room:
+        special = (self._special.begin is not None) + (self._special.end is not None)
+        if room is None or self.cache.report["longest_document"] + special <= room:
             return
         table = np.zeros(len(self.segments) + 1, dtype=np.int64) if self.cut.too_long == "window" else None
         longest = count = lost = 0
@@ -134,22 +134,22 @@ class Samples:
         document_S, first_S, end_S = self.segments.bounds(index_S)
         size_S = end_S - first_S
         begins_S = ends_S = None
-        if self._marks.begin is not None:
+        if self._special.begin is not None:
             begins_S = first_S == 0
             size_S = size_S + begins_S
-        if self._marks.end is not None:
+        if self._special.end is not None:
             ends_S = end_S == self._offsets[document_S + 1] - self._offsets[document_S]
             size_S = size_S + ends_S
         return _Sizes(size_S, document_S, first_S, begins_S, ends_S)
 
-    def _locate(self, index_N: Ints) -> _Place:
+    def _locate(self, index_N: Ints) -> _Location:
         segment_N, start_N = index_N, None
         if self._windows is not None and self._room is not None:
             segment_N = np.searchsorted(self._windows, index_N, side="right") - 1
             start_N = (index_N - self._windows[segment_N]) * (self._room - self.cut.overlap)
         size_N, document_N, source_N, begins_N, ends_N = self._sizes(segment_N)
         source_N = source_N + self._offsets[document_N]
-        if self._marks.prefix is not None:
+        if self._special.prefix is not None:
             source_N -= 1
         if begins_N is not None:
             source_N -= begins_N
@@ -166,7 +166,7 @@ class Samples:
             begins_N = None if begins_N is None else begins_N & (shown_N == left_N)
         elif ends_N is not None:
             ends_N = ends_N & (shown_N == left_N)
-        return _Place(document_N, source_N, shown_N + self._around, begins_N, ends_N)
+        return _Location(document_N, source_N, shown_N + self._around, begins_N, ends_N)
 
     def lengths(self, index_N: NDArray[np.integer]) -> Ints:
         """Tokens of each sample, special tokens included."""
@@ -177,23 +177,23 @@ class Samples:
         return self._locate(np.asarray(index_N, dtype=np.int64)).document_N
 
     def store_paths(self, index_D: NDArray[np.integer]) -> Ints:
-        """(T,) place in the cache's arrays of each token that `gather` gives; -1 for special tokens it added."""
-        place = self._locate(np.asarray(index_D, dtype=np.int64))
-        boundaries = _boundaries(place)
-        source_T = _sources(place, boundaries)
-        for at, _ in self._added(place, boundaries):
+        """(T,) index in the cache's arrays of each token that `gather` gives; -1 for special tokens it added."""
+        location = self._locate(np.asarray(index_D, dtype=np.int64))
+        boundaries = _boundaries(location)
+        source_T = _sources(location, boundaries)
+        for at, _ in self._added(location, boundaries):
             source_T[at] = -1
         return source_T
 
     def characters(self, index_D: NDArray[np.integer]) -> Ints:
         """(T,) characters that each token `gather` gives stands for; 0 for special tokens it added."""
-        places_T = self.store_paths(index_D)
-        is_text_T = places_T >= 0
-        places_T = np.maximum(places_T, 0)
-        ends_T = np.asarray(self.cache.ends[places_T], dtype=np.int64)
-        before_T = np.asarray(self.cache.ends[np.maximum(places_T - 1, 0)], dtype=np.int64)
+        index_T = self.store_paths(index_D)
+        is_text_T = index_T >= 0
+        index_T = np.maximum(index_T, 0)
+        ends_T = np.asarray(self.cache.ends[index_T], dtype=np.int64)
+        before_T = np.asarray(self.cache.ends[np.maximum(index_T - 1, 0)], dtype=np.int64)
         document_T = np.repeat(self.documents(index_D), self.lengths(index_D))
-        before_T[places_T == self._offsets[document_T]] = 0
+        before_T[index_T == self._offsets[document_T]] = 0
         return np.where(is_text_T, ends_T - before_T, 0)
 
     def character_bounds(self, index_D: Ints) -> tuple[Ints, Ints, Ints, Ints]:
@@ -202,9 +202,9 @@ class Samples:
         if self._windows is not None:
             segment_D = np.searchsorted(self._windows, index_D, side="right") - 1
         document_D, low_D, high_D = self.segments.bounds(segment_D)
-        place = self._locate(index_D)
-        first_D = place.source_N + (self._marks.prefix is not None) - self._offsets[document_D]
-        last_D = first_D + place.length_N - self._around
+        location = self._locate(index_D)
+        first_D = location.source_N + (self._special.prefix is not None) - self._offsets[document_D]
+        last_D = first_D + location.length_N - self._around
 
         def character(token_D: Ints) -> Ints:
             """Where the text before a token ends."""
@@ -216,31 +216,31 @@ class Samples:
     def gather(self, index_D: NDArray[np.integer], epochs_D: NDArray[np.integer]) -> Batch:
         """The samples end to end in one packed row, in the order asked for; no loop over documents or tokens."""
         samples_D: Ints = np.asarray(index_D, dtype=np.int64)
-        place = self._locate(samples_D)
-        boundaries = _boundaries(place)
-        ids_T = self._ids.take(_sources(place, boundaries), mode="clip").astype(np.int64)
-        for at, number in self._added(place, boundaries):
+        location = self._locate(samples_D)
+        boundaries = _boundaries(location)
+        ids_T = self._ids.take(_sources(location, boundaries), mode="clip").astype(np.int64)
+        for at, number in self._added(location, boundaries):
             ids_T[at] = number
         return Batch(
             ids_T=torch.from_numpy(ids_T),
-            lengths=tuple(place.length_N.tolist()),
+            lengths=tuple(location.length_N.tolist()),
             samples_D=samples_D,
             epochs_D=np.asarray(epochs_D, dtype=np.int64),
-            labels_D=self._labels(place.document_N),
-            prompts_D=self._prompts(place),
+            labels_D=self._labels(location.document_N),
+            prompts_D=self._prompts(location),
             maskable_T=torch.from_numpy(self._fixed.take(ids_T)),
         )
 
-    def _added(self, place: _Place, boundaries: Ints) -> Iterator[tuple[Ints, int]]:
-        marks = self._marks
-        if marks.prefix is not None:
-            yield boundaries[:-1], marks.prefix
-        if marks.suffix is not None:
-            yield boundaries[1:] - 1, marks.suffix
-        if marks.begin is not None and place.begins_N is not None:
-            yield boundaries[:-1][place.begins_N] + (marks.prefix is not None), marks.begin
-        if marks.end is not None and place.ends_N is not None:
-            yield boundaries[1:][place.ends_N] - 1 - (marks.suffix is not None), marks.end
+    def _added(self, location: _Location, boundaries: Ints) -> Iterator[tuple[Ints, int]]:
+        special = self._special
+        if special.prefix is not None:
+            yield boundaries[:-1], special.prefix
+        if special.suffix is not None:
+            yield boundaries[1:] - 1, special.suffix
+        if special.begin is not None and location.begins_N is not None:
+            yield boundaries[:-1][location.begins_N] + (special.prefix is not None), special.begin
+        if special.end is not None and location.ends_N is not None:
+            yield boundaries[1:][location.ends_N] - 1 - (special.suffix is not None), special.end
 
     def _labels(self, document_D: Ints) -> torch.Tensor | None:
         if self.cache.labels is None:
@@ -248,13 +248,13 @@ class Samples:
         dtype = np.int64 if self.cache.label_kind == "class" else np.float32
         return torch.from_numpy(np.asarray(self.cache.labels[document_D]).astype(dtype))
 
-    def _prompts(self, place: _Place) -> torch.Tensor | None:
-        """Tokens of each sample, special ones before them counted, that its document gives and nobody learns."""
+    def _prompts(self, location: _Location) -> torch.Tensor | None:
+        """Tokens of each sample, special ones before them counted, that its document gives and that are not learnt."""
         if self.cache.prompts is None:
             return None
-        first_D = place.source_N - self._offsets[place.document_N]
-        given_D = self.cache.prompts[place.document_N].astype(np.int64) - first_D
-        return torch.from_numpy(np.clip(given_D, 0, place.length_N))
+        first_D = location.source_N - self._offsets[location.document_N]
+        given_D = self.cache.prompts[location.document_N].astype(np.int64) - first_D
+        return torch.from_numpy(np.clip(given_D, 0, location.length_N))
 
     def batches(self, batch_tokens: int, *, rank: int = 0, shares: int = 1) -> Iterator[Batch]:
         """Every sample once, in order, in batches of at most `batch_tokens` tokens (a longer sample comes alone).
@@ -337,19 +337,19 @@ class Samples:
         return enough and self.cache.report["longest_document"] * 2 <= fraction * self.cache.num_tokens
 
 
-def _boundaries(place: _Place) -> Ints:
-    boundaries = np.zeros(len(place.length_N) + 1, dtype=np.int64)
-    np.cumsum(place.length_N, out=boundaries[1:])
+def _boundaries(location: _Location) -> Ints:
+    boundaries = np.zeros(len(location.length_N) + 1, dtype=np.int64)
+    np.cumsum(location.length_N, out=boundaries[1:])
     return boundaries
 
 
-def _sources(place: _Place, boundaries: Ints) -> Ints:
-    source_T = np.repeat(place.source_N - boundaries[:-1], place.length_N)
+def _sources(location: _Location, boundaries: Ints) -> Ints:
+    source_T = np.repeat(location.source_N - boundaries[:-1], location.length_N)
     source_T += np.arange(boundaries[-1])
     return source_T
 
 
-def _marks(tokenizer: Tokenizer, cut: Cut) -> _Marks:
+def _special_ids(tokenizer: Tokenizer, cut: Cut) -> _SpecialIds:
     wanted: dict[str, tuple[str, int | None]] = {}
     if cut.layout == "encoder":
         wanted = {"prefix": ("cls", tokenizer.cls_id), "suffix": ("sep", tokenizer.sep_id)}
@@ -360,7 +360,7 @@ def _marks(tokenizer: Tokenizer, cut: Cut) -> _Marks:
     missing = [name for name, number in wanted.values() if number is None]
     if missing:
         raise DataError(f"the tokenizer has no {' and no '.join(missing)} token, and this task needs it")
-    return _Marks(**{name: number for name, (_, number) in wanted.items()})
+    return _SpecialIds(**{name: number for name, (_, number) in wanted.items()})
 
 
 def _room(cut: Cut, around: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Which pieces of which documents belong to a set of samples, and how some are held out.
+"""Which parts of which documents belong to a set of samples, and how some are held out.
 
 Letters: N documents of a cache, S segments of a set, I segments asked for.
 """
@@ -57,7 +57,7 @@ class Documents:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Pieces of documents, listed."""
+    """Parts of documents, listed."""
 
     document_S: Ints
     first_S: Ints
@@ -100,7 +100,7 @@ def _listed(parts: Sequence[Segments]) -> "Blocks":
 
 
 def split_blocks(segments: Segments, fraction: float, seed: int, window: int) -> tuple[Blocks, Blocks]:
-    """(rest, held out): up to BLOCKS contiguous blocks of each segment, at places drawn by `seed`.
+    """(rest, held out): up to BLOCKS contiguous blocks of each segment, at positions drawn by `seed`.
 
     A segment is cut into equal parts, as many as leave each block a window long (one part at
     least); each part holds out `fraction` of its tokens. Segments that would give less than

@@ -36,7 +36,7 @@ class SampleSet(Protocol):
 class Stream:
     """Endless shuffled passes over a set of samples, cut into optimizer steps.
 
-    A sample's global number is epoch * len(samples) + its place in that epoch's order. A step holds
+    A sample's global number is epoch * len(samples) + its index in that epoch's order. A step holds
     `batch_samples` samples, or as many as fit into `batch_tokens` (a longer sample comes alone); steps
     cross from one epoch into the next, and nothing is dropped. Memory does not grow with the set.
     With `mixing` the samples come in its order, and an epoch of a sample is a pass through its part.
@@ -74,11 +74,11 @@ class Stream:
         if self.mixing is not None:
             return self.mixing.order(self.seed, first, last)
         size = len(self.samples)
-        epoch_A, place_A = np.divmod(np.arange(first, last, dtype=np.int64), size)
-        index_A = np.empty_like(place_A)
+        epoch_A, rank_A = np.divmod(np.arange(first, last, dtype=np.int64), size)
+        index_A = np.empty_like(rank_A)
         for epoch in np.unique(epoch_A).tolist():
             chosen = epoch_A == epoch
-            index_A[chosen] = permute(place_A[chosen], size, derive(self.seed, "shuffle", epoch))
+            index_A[chosen] = permute(rank_A[chosen], size, derive(self.seed, "shuffle", epoch))
         return index_A, epoch_A
 
     def steps(self, start: int = 0) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""The characters of a corpus in one memory-mapped column, for samples that are cut and tokenised anew in each pass."""
+"""The characters of a corpus in one memory-mapped column, for samples that are cut and tokenised again in each pass."""
 
 import warnings
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ _NARROW, _WIDE = np.dtype("u1"), np.dtype("<u4")
 
 
 class Texts:
-    """The text of any piece of any document; case is kept."""
+    """The text of any part of any document; case is kept."""
 
     def __init__(self, characters: NDArray[Any], first_N: Ints) -> None:
-        """Code points of all documents, and the place of each document's first."""
+        """Code points of all documents, and the index of each document's first."""
         self._characters, self._first_N = characters, first_N
         self._encoding = "latin-1" if characters.dtype == _NARROW else "utf-32-le"
 
-    def piece(self, document: int, start: int, end: int) -> str:
+    def part(self, document: int, start: int, end: int) -> str:
         """Characters `start` to `end` (not included) of a document."""
         first = int(self._first_N[document])
         return self._characters[first + start : first + end].tobytes().decode(self._encoding)
@@ -52,7 +52,7 @@ def build_texts(source: SourceBase, first_N: Ints, folder: Path, name: str) -> T
         try:
             temporary.mkdir()
             _write(temporary, source, first_N)
-            publish_unless_whole(temporary, final, lambda place: _is_whole(place, num_characters))
+            publish_unless_whole(temporary, final, lambda path: _is_whole(path, num_characters))
         finally:
             remove(temporary)
     return Texts(_characters(final, num_characters), first_N)

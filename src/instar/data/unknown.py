@@ -1,4 +1,4 @@
-"""Tokens that a vocabulary does not know: counted, said, and refused where there are too many to learn from."""
+"""Tokens that a vocabulary does not know: counted, reported, and refused where there are too many to learn from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,8 +45,8 @@ class TokenCount:
 
     def described(self) -> str:
         """The share in words."""
-        told = f"{self.tokens:,} tokens, {_percent(self.share)} of them unknown"
-        return told + (f"; {self.uracil:,} letters U are read as T" if self.uracil else "")
+        text = f"{self.tokens:,} tokens, {_percent(self.share)} of them unknown"
+        return text + (f"; {self.uracil:,} letters U are read as T" if self.uracil else "")
 
 
 def reads_u_as_t(source: SourceBase, tokenizer: Tokenizer) -> bool:
@@ -67,14 +67,14 @@ def check_unknown(what: str, count: TokenCount, tokenizer: Tokenizer, *, is_allo
         )
     if count.share < WARNED_SHARE:
         return None
-    told = (
+    text = (
         f"{what}: {count.unknown:,} of {count.tokens:,} tokens ({_percent(count.share)}) are unknown to the tokenizer"
         f"{_hint(tokenizer)}"
     )
     if count.share < REFUSED_SHARE or is_allowed:
-        return f"warning: {told}"
+        return f"warning: {text}"
     raise DataError(
-        f"{told}; from {REFUSED_SHARE:.0%} on the data are refused: choose a tokenizer that was made for such data, "
+        f"{text}; from {REFUSED_SHARE:.0%} on the data are refused: choose a tokenizer that was made for such data, "
         f"or set {option} if this is intended"
     )
 

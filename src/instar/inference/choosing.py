@@ -68,9 +68,9 @@ class Drawn:
         step = input_ids.shape[1] - self.prompt_length
         draw_B = torch.tensor([_draw(seed, step) for seed in self.seeds_B], dtype=torch.float64, device=scores.device)
         total_BV = torch.softmax(scores.double(), dim=-1).cumsum(dim=-1)
-        place_B1 = torch.searchsorted(total_BV, draw_B[:, None] * total_BV[:, -1:], right=True)
-        place_B1 = place_B1.clamp(max=scores.shape[1] - 1)
-        return torch.full_like(scores, float("-inf")).scatter(1, place_B1, 0.0)
+        index_B1 = torch.searchsorted(total_BV, draw_B[:, None] * total_BV[:, -1:], right=True)
+        index_B1 = index_B1.clamp(max=scores.shape[1] - 1)
+        return torch.full_like(scores, float("-inf")).scatter(1, index_B1, 0.0)
 
 
 def _draw(seed: int, step: int) -> float:

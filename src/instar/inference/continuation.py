@@ -24,11 +24,11 @@ def continue_ids(
     longest = network.max_length or 1 << 30
     device = next(network.parameters()).device
     with evaluation_mode(network):
-        for place in range(num_tokens):
+        for index in range(num_tokens):
             logits_V = network(_row(ids[-longest:], device)).logits_MV()[0].float() / temperature
-            chances_V = torch.softmax(logits_V, dim=-1).double().cpu().numpy()
-            draw = float(seeds.uniform(seeds.derive(seed, "continue"), np.asarray([place]), np.asarray([0]))[0])
-            ids.append(min(int(np.searchsorted(np.cumsum(chances_V), draw)), len(chances_V) - 1))
+            probabilities_V = torch.softmax(logits_V, dim=-1).double().cpu().numpy()
+            draw = float(seeds.uniform(seeds.derive(seed, "continue"), np.asarray([index]), np.asarray([0]))[0])
+            ids.append(min(int(np.searchsorted(np.cumsum(probabilities_V), draw)), len(probabilities_V) - 1))
     return ids
 
 

@@ -1,4 +1,4 @@
-"""How a text is to go on: what `generate` may be told."""
+"""How a text is continued: the options of `generate`."""
 
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ class Decoding(Config):
     max_new_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens after the prompt, at most; null: 64, or half of the model's context where that is less."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
-    """0: always the likeliest token; 1: drawn as likely as the network says; above: more evenly."""
+    """0: always the likeliest token; 1: drawn with the network's probabilities; above: more evenly."""
     top_k: Annotated[int, Field(ge=1)] | None = None
     """Draw from this many likeliest tokens; null: from all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -35,17 +35,17 @@ class Endings:
         return any(text in tail for text in self.stop)
 
     def cut(self, prompt: Sequence[int], new: Sequence[int]) -> tuple[list[int], str, Finish]:
-        """(new tokens up to the end of the row, their text, why it ended); an end mark and a stop text are no text."""
+        """(new tokens up to the end of the row, their text, why it ended); an end token and a stop text are no text."""
         finish: Finish = "length"
         kept = list(new)
-        end = next((place for place, number in enumerate(kept) if number in self.ids), None)
+        end = next((at for at, number in enumerate(kept) if number in self.ids), None)
         if end is not None:
             kept, finish = kept[:end], "end_of_text"
         text = text_after(self.tokenizer, prompt, kept)
-        place = min((text.find(stop) for stop in self.stop if stop in text), default=None)
-        if place is not None:
+        at = min((text.find(stop) for stop in self.stop if stop in text), default=None)
+        if at is not None:
             kept, finish = self._until_stop(prompt, kept), "stop"
-            text = text[:place]
+            text = text[:at]
         return kept, text, finish
 
     def _until_stop(self, prompt: Sequence[int], new: list[int]) -> list[int]:
@@ -79,7 +79,7 @@ def text_after(tokenizer: Tokenizer, prompt: Sequence[int], new: Sequence[int]) 
 
 
 class TextStream:
-    """Text as its tokens come, in pieces that hold whole characters; the pieces together are the whole text.
+    """Text as its tokens come, in parts that hold whole characters; the parts together are the whole text.
 
     What may yet become part of a stop text, or of a character, waits.
     """
@@ -98,20 +98,20 @@ class TextStream:
             return ""
         self._new.append(number)
         text = text_after(self._endings.tokenizer, self._prompt, self._new)
-        place = min((text.find(stop) for stop in self._endings.stop if stop in text), default=None)
-        if place is not None:
+        at = min((text.find(stop) for stop in self._endings.stop if stop in text), default=None)
+        if at is not None:
             self._is_over = True
-            return self._upto(text, place)
+            return self._upto(text, at)
         return self._upto(text, len(text.rstrip("\ufffd")) - self._waiting(text.rstrip("\ufffd")))
 
     def end(self, text: str) -> str:
         """What is still to be given of the row's whole text."""
         return self._upto(text, len(text))
 
-    def _upto(self, text: str, place: int) -> str:
-        piece = text[self._given : place]
-        self._given = max(self._given, place)
-        return piece
+    def _upto(self, text: str, at: int) -> str:
+        part = text[self._given : at]
+        self._given = max(self._given, at)
+        return part
 
     def _waiting(self, text: str) -> int:
         """Characters at the end that a stop text may begin with."""

@@ -1,4 +1,4 @@
-"""How prompts go on: batches of left-padded rows through Transformers' own `generate`.
+"""Continuations of prompts: batches of left-padded rows through Transformers' own `generate`.
 
 Shape letters: B rows, T tokens.
 """
@@ -45,7 +45,7 @@ class Generator:
     begin: tuple[int, ...] = ()
     """Special tokens that every text begins with; they stay when a prompt's beginning is cut off."""
     end_ids: frozenset[int] | None = None
-    """Tokens that end a row unless the decoding says which; None: the tokenizer's end of text."""
+    """Tokens that end a row unless the decoding names them; None: the tokenizer's end of text."""
     tell: Callable[[str], None] = lambda _: None
     """Hears, once, what was cut off, with counts."""
     count: TokenCount = field(default_factory=TokenCount)
@@ -70,8 +70,8 @@ class Generator:
     def rows(self, prompts: Iterable[str], *, first: int = 0) -> Iterator[Row]:
         """A row for each prompt, in order: row, text, finish (end_of_text, stop, length), tokens, ids.
 
-        With `log_probabilities` also those, one a token. A prompt without a token has a row that says so and no text;
-        one whose beginning was cut off says `truncated`. `first` is the number of the first row.
+        With `log_probabilities` also those, one a token. A prompt without a token has a row with `skipped` and no text;
+        one whose beginning was cut off has `truncated`. `first` is the number of the first row.
         """
         remaining = iter(prompts)
         cut = total = longest = 0
@@ -103,14 +103,14 @@ class Generator:
                 lambda batch: self._batch([given[n] for n in batch], [named[n] for n in batch], None),
                 read=[[list(map(int, ids)) for ids in given], named],
             )
-            for places, found in zip(batches, answers, strict=True):
-                for place, row in zip(places, found, strict=True):
-                    rows[place] |= row
+            for indices, found in zip(batches, answers, strict=True):
+                for index, row in zip(indices, found, strict=True):
+                    rows[index] |= row
         return rows
 
     @torch.no_grad()
     def stream(self, prompt: str | Sequence[int], on_text: OnText, *, number: int = 0) -> Row:
-        """One row, its text handed to `on_text` in pieces of whole characters as it comes.
+        """One row, its text handed to `on_text` in parts of whole characters as it comes.
 
         Token ids are taken as they are, special ones included. DataError for a prompt without a token.
         """
@@ -157,18 +157,18 @@ class Generator:
         return [*begin, *list(prompt)[len(prompt) - max(room, 0) :]]
 
     def _batches(self, prompts: list[list[int]]) -> Iterator[list[int]]:
-        """Places of prompts of like length, the longest first, within the token budget; empty ones left out.
+        """Indices of prompts of like length, the longest first, within the token budget; empty ones left out.
 
         Batches are made of _AHEAD prompts at a time, so that they are the same on any number of processes.
         """
         for first in range(0, len(prompts), _AHEAD):
             near = range(first, min(first + _AHEAD, len(prompts)))
-            places = sorted((place for place in near if prompts[place]), key=lambda place: -len(prompts[place]))
-            while places:
-                width = len(prompts[places[0]]) + self._new_tokens
+            indices = sorted((index for index in near if prompts[index]), key=lambda index: -len(prompts[index]))
+            while indices:
+                width = len(prompts[indices[0]]) + self._new_tokens
                 size = max(1, self.decoding.batch_tokens // (width * self.decoding.num_beams))
-                yield places[:size]
-                places = places[size:]
+                yield indices[:size]
+                indices = indices[size:]
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
@@ -238,7 +238,7 @@ class Generator:
         return {"text": text, "finish": finish, "tokens": len(kept), "ids": kept}
 
     def _add_log_probabilities(self, rows: list[Row], prompts: list[list[int]], recorded: Recorded | None) -> None:
-        """As they were when the tokens were chosen; beams, whose rows change places, are read once more."""
+        """As they were when the tokens were chosen; beams, whose rows are reordered, are read once more."""
         if recorded is None:
             values = self._read_again(rows, prompts)
         else:
@@ -291,12 +291,12 @@ class _Streamed:
             self._give(self._stream.put(number))
 
     def end(self) -> None:
-        """`finish` says more."""
+        """`finish` has more."""
 
     def finish(self, text: str) -> None:
         """Give the rest of the row's text."""
         self._give(self._stream.end(text))
 
-    def _give(self, piece: str) -> None:
-        if piece:
-            self._on_text(piece)
+    def _give(self, part: str) -> None:
+        if part:
+            self._on_text(part)

@@ -26,8 +26,8 @@ Ids = NDArray[np.int64]
 class Predictor:
     """Answers by task: a label; the best fills of each [MASK]; or how likely a text is.
 
-    A text longer than the network takes is cut off at its end, and its row says so; a text without
-    a token has a row that says so and no answer.
+    A text longer than the network takes is cut off at its end, and its row has `truncated`; a text without
+    a token has a row with `skipped` and no answer.
     """
 
     network: Network
@@ -40,7 +40,7 @@ class Predictor:
     reads_forward: bool = False
     """True: a classifier of a causal network, whose texts have an end token alone."""
     marks: Marks | None = None
-    """Special tokens before and after a text, where somebody else trained the network; None: as instar trains."""
+    """Special tokens before and after a text, of an external model; None: as instar trains."""
     best: int = 5
     """Fills of each [MASK]."""
     batch_tokens: int = 8192
@@ -53,14 +53,14 @@ class Predictor:
     def rows(self, texts: Iterable[str]) -> Iterator[Row]:
         """One row for each text, in their order: row, and the answer.
 
-        A row with `truncated` says in `read_characters` how much of its text was read (fills: not told); one whose text
-        has tokens that the vocabulary does not know says how many in `unknown_tokens`.
+        A row with `truncated` has in `read_characters` how much of its text was read (not for fills); one whose text
+        has tokens that the vocabulary does not know has their number in `unknown_tokens`.
         """
         remaining = iter(texts)
         first = 0
         while ahead := list(islice(remaining, _TEXTS_AHEAD * self.division.size)):
             with evaluation_mode(self.network):
-                yield from ({"row": first + place, **row} for place, row in enumerate(self._answers(ahead)))
+                yield from ({"row": first + index, **row} for index, row in enumerate(self._answers(ahead)))
             first += len(ahead)
 
     def _answers(self, texts: list[str]) -> list[Row]:
@@ -85,11 +85,11 @@ class Predictor:
 
     def _batches(self, numbers: list[int], lengths: list[int]) -> Iterator[list[int]]:
         """Texts of like length together, the longest first."""
-        order = sorted(range(len(numbers)), key=lambda place: -lengths[place])
+        order = sorted(range(len(numbers)), key=lambda index: -lengths[index])
         while order:
-            total = np.cumsum([lengths[place] for place in order])
+            total = np.cumsum([lengths[index] for index in order])
             taken = max(1, int(np.searchsorted(total, self.batch_tokens, side="right")))
-            yield [numbers[place] for place in order[:taken]]
+            yield [numbers[index] for index in order[:taken]]
             order = order[taken:]
 
     def around_text(self) -> tuple[list[int], list[int]]:
@@ -106,7 +106,7 @@ class Predictor:
         return sum(map(len, self.task.answer.special_tokens(self)))
 
     def _ids(self, text: str) -> tuple[Ids, Row]:
-        """Ids with special tokens, and what the row says of them."""
+        """Ids with special tokens, and what the row holds of them."""
         segments = self.task.answer.segments(text)
         if self.tokenizer.codec.kind == "fast":  # the blank before a masked word is part of that word's token
             segments = [*(segment.removesuffix(" ") for segment in segments[:-1]), segments[-1]]

@@ -1,9 +1,34 @@
 """How predictions become a loss: weighted terms that return sums; one file each."""
 
-from instar.objective.base import Objective, Outcome, Seen, Watch
-from instar.objective.hard import Hard, Judged, judge
-from instar.objective.watch import Figure, TrainMetric
+from instar.objective.base import (
+    Figure,
+    ForwardPass,
+    Needs,
+    Objective,
+    Outcome,
+    TargetScores,
+    Term,
+    TermConfig,
+    Watch,
+    named_terms,
+    score_targets,
+)
+from instar.objective.hard import Hard
 
-Term = Hard
+AnyTerm = Hard
 
-__all__ = ["Figure", "Hard", "Judged", "Objective", "Outcome", "Seen", "Term", "TrainMetric", "Watch", "judge"]
+__all__ = [
+    "AnyTerm",
+    "Figure",
+    "ForwardPass",
+    "Hard",
+    "Needs",
+    "Objective",
+    "Outcome",
+    "TargetScores",
+    "Term",
+    "TermConfig",
+    "Watch",
+    "named_terms",
+    "score_targets",
+]

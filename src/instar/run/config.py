@@ -14,7 +14,7 @@ from instar.data.config import DataConfig
 from instar.data.source import ColumnSource
 from instar.data.tokenizer import TokenizerConfig
 from instar.model.config import FromFolder, ModelConfig
-from instar.objective import Hard, Term, TrainMetric
+from instar.objective import AnyTerm, Hard
 from instar.optim import AdamW, Optimizer
 from instar.optim.schedule import SPELLINGS, Continued, Rewarm, Schedule, WarmupStableDecay
 from instar.run.streamed import faults as streaming_faults
@@ -67,7 +67,7 @@ class TrainConfig(Config):
     """torch.compile; worth its start-up on a GPU, not on a CPU."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between two lines of figures."""
-    metrics: tuple[TrainMetric, ...] = Field(default=(), exclude_if=lambda value: not value)
+    metrics: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Figures of the training step beside loss and accuracy, from its own forward pass: p_true, entropy."""
     eval_every: Interval | None = None
     """How often held-out data are scored; null: at the end only."""
@@ -138,7 +138,7 @@ class Stage(Config):
     """Optimizer and peak rate, which begin afresh with each stage; null: train.optimizer."""
     schedule: Schedule | None = None
     """Learning rate over the stage; null: train.schedule."""
-    objective: Annotated[tuple[Term, ...], Field(min_length=1)] | None = None
+    objective: Annotated[tuple[AnyTerm, ...], Field(min_length=1)] | None = None
     """Weighted terms of the loss; null: the run's."""
     data: DataConfig | None = None
     """What to learn from and to be scored on, with the tokenizer and the labels of the first stage; null: the run's."""
@@ -160,7 +160,7 @@ class RunConfig(Config):
     """Trained from the data, or read from a folder; may be left out when the model's folder has one."""
     task: Task
     """What to predict."""
-    objective: Annotated[tuple[Term, ...], Field(min_length=1)] = (Hard(),)
+    objective: Annotated[tuple[AnyTerm, ...], Field(min_length=1)] = (Hard(),)
     """Weighted terms of the loss."""
     data: DataConfig
     """What to learn from, and what to be scored on."""
@@ -278,9 +278,14 @@ class RunConfig(Config):
 
     def _unwatchable(self) -> Iterator[str]:
         train, source = self.train, self.data.train
-        if train.metrics and self.task.learns_labels:
-            yield f"train.metrics: are of tokens; the task {self.task.kind} has none; got {', '.join(train.metrics)}"
-        known = self.task.score_names(source.label_kind if isinstance(source, ColumnSource) else "class")
+        label_kind = source.label_kind if isinstance(source, ColumnSource) else "class"
+        figures = self.task.figures(label_kind, 2)
+        for name in train.metrics:
+            if name not in figures:
+                of_sums = "; others need all rows at once" if name in self.task.score_names(label_kind) else ""
+                wanted = f"a score of this task that is made of sums ({', '.join(figures)})"
+                yield f"train.metrics: wanted {wanted}; got {name!r}{of_sums}{guess(name, tuple(figures))}"
+        known = self.task.score_names(label_kind)
         watched = {"train.best_metric": train.best_metric}
         if train.early_stopping is not None:
             watched["train.early_stopping.metric"] = train.early_stopping.metric

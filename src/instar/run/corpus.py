@@ -29,7 +29,7 @@ from instar.model.classes import is_causal
 from instar.model.config import FromFolder
 from instar.run.config import RunConfig
 from instar.run.labels import Labels
-from instar.run.source import without_hidden
+from instar.run.source import without_withheld
 from instar.run.streamed import must_be_streamable
 
 Tell = Callable[[str], None]
@@ -94,7 +94,7 @@ def _corpus(config: RunConfig, tell: Tell, saved: Path | None) -> Corpus:
     evaluation = (
         data.eval if data.eval is None or isinstance(data.eval, Split) else cached(data.eval, train.label_names)
     )
-    test = None if data.test is None else cached(without_hidden(data.test, train.label_names), train.label_names)
+    test = None if data.test is None else cached(without_withheld(data.test, train.label_names), train.label_names)
     for name, cache in (("train", train), ("eval", evaluation), ("test", test)):
         if isinstance(cache, TokenCache):
             must_be_known(f"data.{name}", cache, tokenizer, is_allowed=data.allow_unknown_tokens)

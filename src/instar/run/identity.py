@@ -27,6 +27,7 @@ FREE = (
     "train.parallel",
     "train.threads",
     "train.log_every",
+    "train.metrics",
     "train.eval_every",
     "train.sample_every",
     "train.save_every",

@@ -14,7 +14,7 @@ from instar.core.errors import CheckpointError, ConfigError
 from instar.core.files.json_files import read_json
 from instar.core.rundir import RunFolder
 from instar.data.cache import TokenCache
-from instar.data.crops import Anew, Crops
+from instar.data.crops import CropOptions, Crops
 from instar.data.fingerprint import source_fingerprint
 from instar.data.located import Located, document_characters
 from instar.data.samples import Samples
@@ -116,13 +116,13 @@ def cut_again(config: RunConfig, corpus: Corpus, train: Samples) -> Crops:
     offsets = offsets_of(config, cache)
     texts = build_texts(data.train, offsets.first_N, data.cache_folder(), offsets.fingerprint[:24])
     apart = getattr(getattr(config.task, "masking", None), "strands", "joint") == "apart"
-    anew = Anew(
+    options = CropOptions(
         moves=data.crops == "random",
         reverse_complement=data.reverse_complement,
         seed=config.seed,
         minus_first=offsets.num_characters if apart else 0,
     )
-    return Crops(train, texts, offsets.first_N[:-1], anew)
+    return Crops(train, texts, offsets.first_N[:-1], options)
 
 
 def offsets_of(config: RunConfig, cache: TokenCache) -> CharacterOffsets:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from instar.core import seeds
+from instar.core.errors import UsageError
 from instar.core.rundir import RunFolder
 from instar.data.mixing import Mixing
 from instar.data.samples import Samples
@@ -24,7 +25,8 @@ from instar.inference.preview import Preview
 from instar.model import Network
 from instar.model.config import FromFolder
 from instar.model.speed import use_fast_cpu
-from instar.objective import Figure, Objective
+from instar.objective import Objective
+from instar.objective.figures import Own, OwnMetric
 from instar.run.baseline import baseline, best_of, described
 from instar.run.begin import go_on_from_past
 from instar.run.build import freeze_parts, make_network, make_state, train_used_rows_only
@@ -87,6 +89,18 @@ class Run:
         return None if saving is None or saving.best_step is None else (saving.best_step, saving.best)
 
 
+@dataclass(frozen=True)
+class Looks:
+    """What a caller looks at a run with; it changes no curve."""
+
+    callbacks: Sequence[Callback] = ()
+    metrics: Mapping[str, OwnMetric] = field(default_factory=dict)
+    """Figures of training by name."""
+
+
+NO_MORE = Looks()
+
+
 def prepare(
     config: RunConfig,
     folder: RunFolder,
@@ -94,7 +108,7 @@ def prepare(
     start: Path | None,
     *,
     console: Console,
-    extra: Sequence[Callback] = (),
+    looks: Looks = NO_MORE,
 ) -> Run:
     """Everything that the stage needs which the run is in; taken back from the checkpoint `start` if there is one."""
     at, whole = Position.at(config, start), config
@@ -130,7 +144,7 @@ def prepare(
     if rows:
         tell(f"baseline: {described(rows)}")
     learns = learning(config, folder, corpus, splits.train, state=state, runtime=runtime, tell=tell)
-    log = make_log(config, folder, corpus, state, runtime)
+    log = make_log(config, folder, corpus, state, runtime, own=looks.metrics)
     stream = make_stream(config, splits.train, learns.samples, corpus=corpus.stream, stage=at.number)
     if isinstance(stream, CorpusStream):
         stream.log = tell
@@ -148,14 +162,15 @@ def prepare(
         content=content_of(whole, start),
         run_hash=run_hash(whole),
     )
-    callbacks = parts.callbacks(console, extra)
+    callbacks = parts.callbacks(console, looks.callbacks)
     if splits.evaluation is None and config.train.eval_every is not None:
         console.print("train.eval_every: there is no data.eval, so nothing is evaluated")
     if start is not None:
         parts.snapshot(callbacks).restore(start, begins_stage=at.is_handed_over)
     steps = PackedSteps(
         stream=stream,
-        seen=tuple(told for told in (learns.seen, log.seen if log.watched else None) if told is not None),
+        seen=() if learns.seen is None else (learns.seen,),
+        figures=objective_of(state).names,
         runtime=runtime,
         micro_tokens=config.train.micro_tokens,
         ahead=config.train.prefetch,
@@ -197,14 +212,31 @@ def make_stream(
     )
 
 
-def make_log(config: RunConfig, folder: RunFolder, corpus: Corpus, state: TrainState, runtime: Runtime) -> Log:
+def make_log(
+    config: RunConfig,
+    folder: RunFolder,
+    corpus: Corpus,
+    state: TrainState,
+    runtime: Runtime,
+    *,
+    own: Mapping[str, OwnMetric],
+) -> Log:
     """The log of training figures, with what it asks of every forward pass."""
-    train = config.train
-    for module in state.module.modules():
-        if isinstance(module, Objective):
-            module.watches |= {name: Figure(name) for name in train.metrics}
-    counts_correct = corpus.labels.kind != "number"
-    return Log(folder.metrics, train.log_every, runtime, counts_correct=counts_correct, watched=train.metrics)
+    labels = corpus.labels
+    known = config.task.figures(labels.kind, len(labels.names or ()))
+    shown = dict.fromkeys([*(("accuracy",) if "accuracy" in known else ()), *config.train.metrics])
+    taken = sorted(own.keys() & {"loss", "lr", "grad_norm", "tokens_per_second", *known})
+    if taken:
+        raise UsageError(f"metrics: {', '.join(taken)}: is a figure of instar's own; choose another name")
+    figures = {name: known[name] for name in shown} | {name: Own(function) for name, function in own.items()}
+    objective = objective_of(state)
+    objective.figures |= figures
+    return Log(folder.metrics, config.train.log_every, runtime, objective)
+
+
+def objective_of(state: TrainState) -> Objective:
+    """The objective, within whatever ranks have wrapped it in."""
+    return next(module for module in state.module.modules() if isinstance(module, Objective))
 
 
 def set_up_cpu(config: RunConfig, runtime: Runtime) -> None:

@@ -108,16 +108,16 @@ class Part:
 WHOLE = Part()
 
 
-def hides_labels(source: Source, known: Sequence[str] | None) -> bool:
+def withholds_labels(source: Source, known: Sequence[str] | None) -> bool:
     """True where a source gives no labels, or -1 in place of every one, as the test parts of benchmarks do."""
     if not source.is_labelled:
         return True
-    is_hidden = {None} if known is None or NOT_LABELLED in known else {None, NOT_LABELLED}
-    return all(document.label in is_hidden for document in source.documents())
+    withheld = {None} if known is None or NOT_LABELLED in known else {None, NOT_LABELLED}
+    return all(document.label in withheld for document in source.documents())
 
 
-def without_hidden(source: Source, known: Sequence[str] | None) -> Source:
-    """The source as one without labels, where it hides them."""
-    if isinstance(source, ColumnSource) and source.label is not None and hides_labels(source, known):
+def without_withheld(source: Source, known: Sequence[str] | None) -> Source:
+    """The source as one without labels, where it withholds them."""
+    if isinstance(source, ColumnSource) and source.label is not None and withholds_labels(source, known):
         return source.model_copy(update={"label": None})
     return source

@@ -1,6 +1,6 @@
 """`train`: from a run file to a run folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from instar.core.errors import (
 from instar.core.files.json_files import read_lines
 from instar.core.limits import named
 from instar.core.rundir import RunFolder
+from instar.objective.figures import OwnMetric
 from instar.run.config import RunConfig
 from instar.run.folder import must_be_free, must_go_on_from, run_folder, write_run_file
-from instar.run.prepare import Run, prepare
+from instar.run.prepare import Looks, Run, prepare
 from instar.run.ranks import agree_on_checkpoint, agree_on_run
 from instar.trainer import Callback, Runtime
 from instar.trainer.agreement import together
@@ -39,15 +40,19 @@ def train(
     resume: str = "auto",
     output: Path | None = None,
     extra: Sequence[Callback] = (),
+    metrics: Mapping[str, OwnMetric] | None = None,
 ) -> dict[str, Any]:
     """Train what the run file says, from where the run folder is; returns what came of it.
+
+    `metrics` are figures of training of one's own, by name: functions of a micro-batch's logits and targets that give a
+    sum and a count, which are added up over micro-batches, steps and ranks; they change no curve.
 
     Raises PreemptedError or InterruptedRunError once it has saved, when a signal asked it to leave.
     """
     loaded, runtime = _begun(run_file, overrides)
     folder = run_folder(run_file, loaded.value, output)
     try:
-        run = _trained(loaded, folder, runtime, resume=resume, extra=extra)
+        run = _trained(loaded, folder, runtime, resume=resume, looks=Looks(extra, metrics or {}))
         _leave_if_asked(run, folder)
         summary = _summary(run, folder) if runtime.is_main else {}
     except (PreemptedError, InterruptedRunError) as error:
@@ -77,9 +82,7 @@ def _begun(run_file: Path, overrides: Sequence[str]) -> tuple[Loaded[RunConfig],
         raise SystemExit(code) from None
 
 
-def _trained(
-    loaded: Loaded[RunConfig], folder: RunFolder, runtime: Runtime, *, resume: str, extra: Sequence[Callback]
-) -> Run:
+def _trained(loaded: Loaded[RunConfig], folder: RunFolder, runtime: Runtime, *, resume: str, looks: Looks) -> Run:
     """The run at its end. Nothing is written to its folder before all of its input was read and found good.
 
     Ranks compare their input before they exchange anything of which one could have more than another.
@@ -91,7 +94,7 @@ def _trained(
         if start is not None:
             for line in must_go_on_from(start, loaded.value):
                 console.print(f"{line}: the content is the same")
-        return prepare(loaded.value, folder, runtime, start, console=console, extra=extra), start
+        return prepare(loaded.value, folder, runtime, start, console=console, looks=looks), start
 
     agree_on_run(loaded.value, resume, runtime)
     made = None if runtime.any(folder.path.exists()) else prepared()

@@ -10,6 +10,7 @@ from instar.inference.base import Answer, TaskLike
 from instar.masking import Policy
 from instar.masking.base import Chosen
 from instar.model import Head, Pooling
+from instar.objective import Figure
 
 
 class TaskConfig(Config):
@@ -40,6 +41,11 @@ class TaskConfig(Config):
         """Outputs of a head of whole documents, where `of_labels` are what the data's labels need; None: of tokens."""
         del of_labels
         return None
+
+    def figures(self, label_kind: str, num_classes: int) -> Mapping[str, Figure]:
+        """Scores that a training pass can give, by name: those that are made of sums over the targets; here none."""
+        del label_kind, num_classes
+        return {}
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

@@ -3,6 +3,7 @@
 Shape letters: T tokens, M places that have a next token.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -14,7 +15,9 @@ from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
 from instar.inference.base import Answer, StepContext
 from instar.model import Head
+from instar.objective import Figure
 from instar.task.answer import NextTokenAnswer
+from instar.task.answer.tokens import TOKEN_FIGURES
 from instar.task.base import FixedTask, TaskConfig
 
 
@@ -30,6 +33,10 @@ class CausalLM(TaskConfig):
     learns_completions: ClassVar[bool] = True
 
     kind: Literal["causal_lm"] = "causal_lm"
+
+    def figures(self, label_kind: str, num_classes: int) -> Mapping[str, Figure]:
+        del label_kind, num_classes
+        return TOKEN_FIGURES
 
     def score_names(self, label_kind: str) -> tuple[str, ...]:
         del label_kind

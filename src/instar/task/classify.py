@@ -3,6 +3,7 @@
 Shape letters: D documents, C classes.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -13,7 +14,10 @@ from instar.core.errors import DataError
 from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
 from instar.inference.base import Answer, StepContext
+from instar.metric import MultiLabelCounts, f1, f1_macro, matthews
 from instar.model import Head, Pooling
+from instar.objective import Figure
+from instar.objective.figures import Mean, OfConfusion, OfSets, Pearson, absolute_error, correct, entropy, p_true
 from instar.task.answer import LabelAnswer
 from instar.task.base import FixedTask, TaskConfig
 
@@ -56,6 +60,20 @@ class Classify(TaskConfig):
     @property
     def head_pooling(self) -> Pooling | None:
         return self.pooling
+
+    def figures(self, label_kind: str, num_classes: int) -> Mapping[str, Figure]:
+        if label_kind == "number":
+            return {"mean_absolute_error": Mean(absolute_error), "pearson": Pearson()}
+        if label_kind != "class":
+            of_sets = {"f1": lambda counts: float(counts.f1_C().mean()), "f1_micro": MultiLabelCounts.f1_micro}
+            return {"accuracy": Mean(correct)} | {name: OfSets(of, num_classes) for name, of in of_sets.items()}
+        of_counts = {"f1": f1, "f1_macro": f1_macro, "matthews": matthews}
+        return {
+            "accuracy": Mean(correct),
+            "p_true": Mean(p_true),
+            "entropy": Mean(entropy, wants_entropy=True),
+            **{name: OfConfusion(score, num_classes) for name, score in of_counts.items()},
+        }
 
     def score_names(self, label_kind: str) -> tuple[str, ...]:
         return _SCORES[label_kind]

@@ -4,7 +4,7 @@ Shape letters: T tokens, M masked positions.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -23,7 +23,10 @@ from instar.masking.base import Chosen
 from instar.masking.draws import documents_of, maskable_index, token_draws
 from instar.masking.store_options import spans_of
 from instar.model import Head
+from instar.objective import Figure
+from instar.objective.figures import Mean, correct
 from instar.task.answer import MaskedAnswer
+from instar.task.answer.tokens import TOKEN_FIGURES
 from instar.task.base import FixedTask, TaskConfig
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -87,6 +90,10 @@ class MaskedLM(TaskConfig):
     @property
     def masking_shares(self) -> tuple[float, float]:
         return self.mask_share, self.random_share
+
+    def figures(self, label_kind: str, num_classes: int) -> Mapping[str, Figure]:
+        del label_kind, num_classes
+        return {**TOKEN_FIGURES, "masked_accuracy": Mean(correct)}
 
     def score_names(self, label_kind: str) -> tuple[str, ...]:
         del label_kind

@@ -34,6 +34,8 @@ class PackedSteps:
     """Tokens that go through the network at once; None: the whole step. Cannot change the curve."""
     ahead: int = 0
     """Steps that are gathered early."""
+    figures: tuple[str, ...] = ()
+    """Names of what an outcome sums beside the loss, in its order; none: nobody asks for them."""
     seen: Sequence[Callable[[Mapping[str, Tensor]], None]] = ()
     """Hear what was watched in the forward pass of each piece, in order; tensors are on the device."""
 
@@ -54,7 +56,7 @@ class PackedSteps:
         return self.runtime.pieces(batch, self.micro_tokens)
 
     def learn(self, state: TrainState, batch: Batch, piece: Batch) -> tuple[Tensor, ...]:
-        """Loss and hits of the piece, summed."""
+        """Loss, terms and figures of the micro-batch, summed."""
         with self.runtime.autocast():
             outcome = state.module(piece.to(self.runtime.device))
         # Shares of the data average their gradients; times their number that is the sum.
@@ -62,7 +64,7 @@ class PackedSteps:
         state.scaler.scale(share).backward()
         for told in self.seen:
             told(outcome.watched)
-        return outcome.total.detach(), outcome.correct
+        return (outcome.total.detach(), *outcome.terms.values(), *outcome.figures.values())
 
     def cut_smaller(self, error: BaseException) -> bool:  # noqa: ARG002
         """False: the run file says how large a piece is."""
@@ -77,7 +79,7 @@ class PackedSteps:
         state.counters.add(batch)
         return StepResult(
             total=sums[0],
-            correct=sums[1],
+            figures=dict(zip(self.figures, sums[1:], strict=False)),
             grad_norm=update.grad_norm,
             is_finite=update.is_finite,
             lr=update.lr,

@@ -35,8 +35,8 @@ class StepResult(StepUpdate):
 
     total: Tensor
     """Loss summed over this rank's targets."""
-    correct: Tensor
-    """This rank's targets that the first choice met."""
+    figures: Mapping[str, Tensor]
+    """Sums of this rank's targets for each term of several and each figure, by name."""
     num_targets: int
     """Targets of the whole step, over all ranks."""
     num_tokens: int

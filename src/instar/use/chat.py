@@ -1,4 +1,4 @@
-"""`chat`: a talk with a causal language model."""
+"""`chat`: a conversation with a causal language model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +13,18 @@ from instar.use.generate import Tell, decoding_of, generator_of
 from instar.use.writing import must_be_text
 
 PLAIN = "{message}\n"
-"""A turn where neither the person nor the tokenizer says what one looks like."""
+"""A turn where neither the person nor the tokenizer defines one."""
 
 
 class Turns(Protocol):
-    """How what was said becomes a prompt."""
+    """How a conversation becomes a prompt."""
 
     def prompt(self, message: str) -> str | list[int]:
-        """What the answer to a message follows; the message belongs to the talk only when `keep` is called."""
+        """What the answer to a message follows; the message belongs to the conversation only when `keep` is called."""
         ...
 
     def keep(self, message: str, answer: str) -> None:
-        """Add a message and its answer to the talk."""
+        """Add a message and its answer to the conversation."""
         ...
 
 
@@ -45,7 +45,7 @@ class Plain:
 
 
 class Templated:
-    """Messages with roles; whole turns are left out, the oldest first, where the talk is too long."""
+    """Messages with roles; whole turns are left out, the oldest first, where the conversation is too long."""
 
     def __init__(self, template: ChatTemplate, system: str | None, room: int, tell: Tell) -> None:
         self.template = template
@@ -56,7 +56,7 @@ class Templated:
         self._is_told = False
 
     def prompt(self, message: str) -> list[int]:
-        """DataError for a message that holds a mark of the template, or is too long by itself."""
+        """DataError for a message that holds a special token of the template, or is too long by itself."""
         self.template.must_be_plain(message)
         while True:
             ids = self.template.ids(self._messages(message))
@@ -69,22 +69,22 @@ class Templated:
             self.turns.pop(0)
             if not self._is_told:
                 self._is_told = True
-                self.tell(f"chat: the talk is longer than {self.room:,} tokens; its oldest turns are left out")
+                self.tell(f"chat: the conversation is longer than {self.room:,} tokens; its oldest turns are left out")
 
     def keep(self, message: str, answer: str) -> None:
         self.turns.append((message, answer))
 
     def _messages(self, message: str) -> list[dict[str, str]]:
-        said = [
+        messages = [
             {"role": role, "content": content}
             for turn in self.turns
             for role, content in zip(("user", "assistant"), turn, strict=True)
         ]
-        return [*self.system, *said, {"role": "user", "content": message}]
+        return [*self.system, *messages, {"role": "user", "content": message}]
 
 
 class Chat:
-    """A talk: what was said so far is the prompt of the next answer."""
+    """A conversation: what was said so far is the prompt of the next answer."""
 
     def __init__(
         self, folder: Path, overrides: Sequence[str], *, template: str | None, system: str | None, tell: Tell
@@ -92,7 +92,7 @@ class Chat:
         """`template` is the text of a turn, with {message} where the person's words go and the answer after it.
 
         None: the tokenizer's own chat template where it has one, else the words and a line's end. `system` is what
-        the model is told first, for a chat template alone. `tell` hears which of them it is.
+        system message, for a chat template alone. `tell` gets which of them it is.
         """
         decoding = decoding_of(overrides)
         ready = take_up_any(folder, CausalLM)
@@ -107,10 +107,10 @@ class Chat:
             raise UsageError("--system: wanted a model with a chat template of its own, and no --template")
         self._turns = Plain(template or PLAIN)
         if template is None:
-            tell("chat: the tokenizer has no chat template; a turn is a line (--template says another)")
+            tell("chat: the tokenizer has no chat template; a turn is a line (--template sets another)")
 
     def answer(self, message: str, on_text: OnText) -> dict[str, Any]:
-        """What the model says to a message, handed out as it is written, and kept as part of the talk."""
+        """The model's reply to a message, handed out as it is written, and kept as part of the conversation."""
         must_be_text(message, "the message")
         row = self._generator.stream(self._turns.prompt(message), on_text, number=self._count)
         self._turns.keep(message, row["text"])

@@ -18,7 +18,7 @@ from instar.run.corpus import cut_of, known_labels, must_be_known
 from instar.run.division import divided, division, must_be_alike
 from instar.run.prepare import EVALUATION_TOKENS
 from instar.run.saved import Saved, take_up
-from instar.run.source import WHOLE, Part, hides_labels, source_like
+from instar.run.source import WHOLE, Part, source_like, withholds_labels
 
 SplitName = Literal["eval", "test"]
 
@@ -68,11 +68,11 @@ def scores_of(
     )
     size = saved.config.train.micro_tokens or EVALUATION_TOKENS
     scores = evaluator.scores(samples.batches_in_turn(size, rank=shared.rank, shares=shared.size))
-    told = samples.cache.token_count.facts() | ({} if warning is None else {"warning": warning})
+    counted = samples.cache.token_count.facts() | ({} if warning is None else {"warning": warning})
     train = _trained_on(saved) if shared.is_main else None
     rows = [] if train is None else baseline(saved.config, saved.task, train, samples)
     beside = best_of(rows) | ({"baseline": described(rows)} if rows else {})
-    return {"checkpoint": str(checkpoint), "split": split, **scores, **beside, **told}
+    return {"checkpoint": str(checkpoint), "split": split, **scores, **beside, **counted}
 
 
 def _trained_on(saved: Saved) -> Samples | None:
@@ -96,7 +96,7 @@ def _given(saved: Saved, path: Path, part: Part) -> Samples:
 
 
 def _split(saved: Saved, name: SplitName) -> Samples:
-    """The samples of one of the run's splits; InputMissingError says which file is gone, and the way around it."""
+    """The samples of one of the run's splits; InputMissingError names the file that is gone, and the way around it."""
     data = saved.config.data
     wanted = data.eval if name == "eval" else data.test
     if wanted is None:
@@ -113,9 +113,9 @@ def _split(saved: Saved, name: SplitName) -> Samples:
         ) from error
     if isinstance(wanted, Split):
         return _held_out(saved, wanted)
-    if saved.config.task.learns_labels and hides_labels(wanted, saved.labels.names):
+    if saved.config.task.learns_labels and withholds_labels(wanted, saved.labels.names):
         raise UsageError(
-            f"{saved.folder}: the labels of data.{name} are hidden, so there are no scores; "
+            f"{saved.folder}: the labels of data.{name} are withheld, so there are no scores; "
             f"`instar predict --split {name} --output FILE.jsonl` writes predictions and a submission file"
         )
     return _samples(saved, _cached(saved, wanted, saved.labels.names))
@@ -128,7 +128,7 @@ def _held_out(saved: Saved, split: Split) -> Samples:
     if cache.fingerprint != read_json(saved.folder / STATE)["data_fingerprint"]:
         raise DataError(
             f"{train.files()[0]}: data.train has changed since {saved.folder} was trained, so what was held out of it "
-            "cannot be told; name a file with --input FILE"
+            "cannot be counted; name a file with --input FILE"
         )
     return _samples(saved, cache).split(split.fraction, split.seed)[1]
 

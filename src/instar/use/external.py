@@ -66,7 +66,7 @@ def _external(folder: Path, wanted: type[TaskConfig] | None) -> Ready:
     )
     if network.loaded.fresh:
         raise DataError(
-            f"{folder}: has no weights for {', '.join(network.loaded.fresh[:5])}, so its answers would be chance; "
+            f"{folder}: has no weights for {', '.join(network.loaded.fresh[:5])}, so its answers would be random; "
             f"train it first, with model: {{from: {folder}}}"
         )
     return Ready(

@@ -1,4 +1,4 @@
-"""`predict`: what a checkpoint says about a file, or about a split of its run's data."""
+"""`predict`: predictions of a checkpoint for a file, or about a split of its run's data."""
 
 import csv
 from collections import deque
@@ -17,7 +17,7 @@ from instar.run.corpus import layout_of
 from instar.run.division import divided, division, must_be_alike
 from instar.run.rows import Answers
 from instar.run.saved import Ready, Saved, take_up
-from instar.run.source import WHOLE, Part, hides_labels, source_like
+from instar.run.source import WHOLE, Part, source_like, withholds_labels
 from instar.use.evaluate import SplitName, scores_of
 from instar.use.external import take_up_any
 from instar.use.writing import write_rows
@@ -45,7 +45,7 @@ def predict(
 def predict_split(checkpoint: Path, *, split: SplitName, output: Path, allow_unknown: bool = False) -> dict[str, Any]:
     """The same for all documents of a split of a classifier's run, each once, with their labels; then the scores.
 
-    Where the labels are hidden (the column is not named, or holds -1) there are no scores: a table of (index,
+    Where the labels are withheld (the column is not named, or holds -1) there are no scores: a table of (index,
     prediction), as benchmarks take them, is written beside the output, with the ending .submission.tsv.
     """
     submission = output.with_suffix(".submission.tsv")
@@ -63,11 +63,11 @@ def predict_split(checkpoint: Path, *, split: SplitName, output: Path, allow_unk
         where = "is held out of data.train" if isinstance(source, Split) else "is not set"
         raise UsageError(f"{checkpoint}: its run's data.{split} {where}; name a file with --input")
     allow_unknown = allow_unknown or allows_unknown(saved)
-    is_hidden = hides_labels(source, saved.labels.names)
-    if is_hidden:
+    is_withheld = withholds_labels(source, saved.labels.names)
+    if is_withheld:
         must_be_new(submission)
     answers, rows = _written(saved, source, output, allow_unknown=allow_unknown)
-    if not is_hidden:
+    if not is_withheld:
         deque(rows, maxlen=0)
         scores = scores_of(checkpoint, split=split, allow_unknown=allow_unknown)
         return {**scores, "output": str(output), **answers.facts()}
@@ -120,7 +120,7 @@ def _on_disk(output: Path, rows: Iterator[Row]) -> Iterator[Row]:
 
 
 def _label(document: Document, ready: Ready) -> Any:
-    """What a document's label is; None where it has none, or a hidden one."""
+    """What a document's label is; None where it has none, or one that is withheld."""
     label, names = document.label, ready.labels.names
     if isinstance(label, str):
         return label if names is None or label in names else None
@@ -136,5 +136,5 @@ def _write_submission(path: Path, rows: Iterable[Row]) -> None:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(("index", "prediction"))
         for row in rows:
-            said = row.get("prediction", "")
-            writer.writerow((row["row"], ",".join(said) if isinstance(said, list) else said))
+            prediction = row.get("prediction", "")
+            writer.writerow((row["row"], ",".join(prediction) if isinstance(prediction, list) else prediction))

@@ -19,7 +19,7 @@ def report(run_folder: Path, annotation: Path | None = None, tell: Callable[[str
 
     if not run_folder.is_dir():
         raise InputMissingError(f"{run_folder}: no such folder; give a run folder, like runs/NAME")
-    damaged = {place.name: reason for _, place in RunFolder(run_folder).checkpoints() if (reason := damage(place))}
+    damaged = {path.name: reason for _, path in RunFolder(run_folder).checkpoints() if (reason := damage(path))}
     for reason in damaged.values():
         tell(reason)
     if annotation is None and not (run_folder / FIGURES).is_file():

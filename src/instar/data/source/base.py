@@ -119,7 +119,7 @@ class ColumnSource(FileSource):
     label_separator: str = ","
     """What stands between the classes, or between 0 and 1, of a cell of text (label_kind: many, multi_hot)."""
     label_type: LabelType | None = Field(default=None, exclude_if=lambda value: value is None)
-    """text: classes are told apart by what is written. integer: "1", "01" and "1.0" are one class. None: as text,
+    """text: classes are distinguished by what is written. integer: "1", "01" and "1.0" are one class. None: as text,
     and data in which two spellings are one number are refused."""
     label_missing: list[str] | None = Field(default=None, exclude_if=lambda value: value is None)
     """Spellings (null: an empty value) of a label that is not known, such as "-1" or "nan": such rows are left out and
@@ -138,7 +138,7 @@ class ColumnSource(FileSource):
     @model_validator(mode="after")
     def _learns_one_thing(self) -> Self:
         if self.completion is not None and self.label is not None:
-            raise ValueError("set one of label and completion: a row is either judged or completed")
+            raise ValueError("set one of label and completion: a row is either labelled or completed")
         return self
 
     @property
@@ -171,7 +171,7 @@ class ColumnSource(FileSource):
     def document(
         self, row: Mapping[str, object], file: Path | str, line: int, names: Sequence[str] | None = None
     ) -> Document:
-        """The document of a row; ValueError says what is wrong with it. `names` are classes that the file declares."""
+        """The document of a row; ValueError names what is wrong with it. `names` are classes that the file declares."""
         if self.text not in row:
             raise ValueError(f"there is no field '{self.text}'{did_you_mean(self.text, row)}")
         text = row[self.text]
@@ -244,17 +244,17 @@ class Reading:
         """DataError for all faults; a value that no row has; and rows of further splits among those that stay."""
         for rows in self._choices if not self.faults.count else ():
             values = self._values[rows.column]
-            told = ", ".join(f"'{value}' ({count:,})" for value, count in values.items())
+            counts = ", ".join(f"'{value}' ({count:,})" for value, count in values.items())
             for value in sorted(rows.texts - set(values)):
                 self.faults.add(
-                    f"{self._source.path}: no row has '{value}' in column '{rows.column}'; there are: {told}"
+                    f"{self._source.path}: no row has '{value}' in column '{rows.column}'; there are: {counts}"
                 )
         out = self._source.rows_left_out
         rest = {} if out is None else {value for value in self._values[out.column] if value not in out.texts}
         if out is not None and len(rest) != 1 and not self._is_chosen_by(out.column):
             self.faults.add(
                 f"{self._source.path}: the rows that are left for training have several values (or none) in column "
-                f"'{out.column}': {', '.join(sorted(rest))}; say which to train on: "
+                f"'{out.column}': {', '.join(sorted(rest))}; name those to train on: "
                 f"data.train.rows: {{column: {out.column}, value: ...}}"
             )
         self.faults.check()

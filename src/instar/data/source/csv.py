@@ -86,15 +86,15 @@ class Csv(ColumnSource):
     def _is_quoted(self, path: Path) -> bool:
         return self._delimiter(path) != "\t" if self.quoting is None else self.quoting
 
-    def _check_header(self, place: str, header: list[str]) -> None:
+    def _check_header(self, where: str, header: list[str]) -> None:
         if len(set(header)) != len(header):
             twice = sorted({name for name in header if header.count(name) > 1})
-            raise DataError(f"{place}: column names come twice: {', '.join(twice)}")
-        self.check_columns(place, header)
+            raise DataError(f"{where}: column names come twice: {', '.join(twice)}")
+        self.check_columns(where, header)
 
 
 def _quote_hint(row: list[str]) -> str:
-    """What to do where a cell seems to go on in the next line, or to have begun in an earlier one."""
+    """What to do where a cell seems to continue in the next line, or to have begun in an earlier one."""
     opened = any(cell.startswith('"') and (len(cell) == 1 or not cell.endswith('"')) for cell in row)
     closed = any(cell.endswith('"') and not cell.startswith('"') for cell in row)
     if not opened and not closed:

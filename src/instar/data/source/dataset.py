@@ -71,7 +71,7 @@ class SavedDataset(ColumnSource):
             )
         try:
             loaded = load_from_disk(str(Path(self.path)))
-        except Exception as error:  # the library raises many kinds for a foreign folder
+        except Exception as error:  # the library raises many kinds for an external folder
             raise DataError(f"{self.path}: not a folder that save_to_disk wrote ({error})") from error
         if not isinstance(loaded, DatasetDict):
             return loaded

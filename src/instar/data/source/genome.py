@@ -49,9 +49,9 @@ class Genome(FileSource):
     exclude_chromosomes: list[str] = Field(default=[], exclude_if=_is_empty)
     """Names of sequences that are not read."""
     intervals: PathText | list[PathText] | None = Field(default=None, exclude_if=_is_empty)
-    """BED files of the places that are read, merged where they overlap or touch, on the plus strand; none: all."""
+    """BED files of the intervals that are read, merged where they overlap or touch, on the plus strand; none: all."""
     exclude_intervals: PathText | list[PathText] = Field(default=[], exclude_if=_is_empty)
-    """BED files of places that are not read."""
+    """BED files of intervals that are not read."""
 
     @staticmethod
     def choice_of_all() -> dict[str, Any]:
@@ -93,14 +93,14 @@ class Genome(FileSource):
         seen: dict[str, Path] = {}
         for path, (name, line), parts in self._sequences(faults, sizes):
             if seen.setdefault(name, path) != path and selection.has_intervals_of(name):
-                told = f"the name '{name}' came before, in {seen[name]}, and intervals name it; read one of the files"
-                _tell(faults, path, line, told)
-            places, has_text = selection.of(name), False
-            for start, text in stretches(within(parts, places), self.min_gap):
+                text = f"the name '{name}' came before, in {seen[name]}, and intervals name it; read one of the files"
+                _add(faults, path, line, text)
+            chosen, has_text = selection.of(name), False
+            for start, text in stretches(within(parts, chosen), self.min_gap):
                 has_text = True
                 yield Document(text, name=name, start=start, file=str(path), line=line)
-            if places and not has_text:
-                start, end = places[0][0], min(places[-1][1], sizes[name])
+            if chosen and not has_text:
+                start, end = chosen[0][0], min(chosen[-1][1], sizes[name])
                 yield Document("", name=name, start=start, file=str(path), line=line, gap=end - start)
         for fault in selection.faults(sizes):
             faults.add(f"{self.path}: {fault}")
@@ -116,13 +116,13 @@ class Genome(FileSource):
                 yield path, name, sizes[name]
         faults.check()
 
-    def bases(self, place: Interval) -> str:
-        """The bases of a place, their case kept; DataError where there is no such sequence."""
+    def bases(self, interval: Interval) -> str:
+        """The bases of an interval, their case kept; DataError where there is no such sequence."""
         for _, (name, _), parts in self._sequences(Faults(), {}):
-            if name == place.chromosome:
-                chosen = within(parts, [(place.start, place.end)])
+            if name == interval.chromosome:
+                chosen = within(parts, [(interval.start, interval.end)])
                 return b"".join(bases for _, bases in chosen).decode("ascii", "replace")
-        raise DataError(f"{self.path}: there is no sequence {place.chromosome!r}")
+        raise DataError(f"{self.path}: there is no sequence {interval.chromosome!r}")
 
     def notices(self) -> Iterator[str]:
         for key, verb in (("intervals", "read"), ("exclude_intervals", "left out")):
@@ -133,7 +133,7 @@ class Genome(FileSource):
     def _sequences(self, faults: Faults, sizes: dict[str, int]) -> Iterator[tuple[Path, tuple[str, int], Parts]]:
         """(file, name and line, bases) of each sequence, whose size is in `sizes` once its bases have come."""
         for path in self.files():
-            fault = partial(_tell, faults, path)
+            fault = partial(_add, faults, path)
             chunks = _measured(self.chunks(path, fault), sizes)
             for (name, line), own in groupby(chunks, key=lambda chunk: (chunk.name, chunk.line)):
                 yield path, (name, line), ((chunk.start, chunk.bases) for chunk in own)
@@ -145,7 +145,7 @@ def _measured(chunks: Iterator[Chunk], sizes: dict[str, int]) -> Iterator[Chunk]
         yield chunk
 
 
-def _tell(faults: Faults, path: Path, line: int, text: str) -> None:
+def _add(faults: Faults, path: Path, line: int, text: str) -> None:
     faults.add(f"{path}:{line}: {text}")
 
 
@@ -158,8 +158,8 @@ def _read(paths: str | list[str] | None) -> Intervals | None:
 def _described(read: Intervals, verb: str) -> str:
     merged = f", {read.num_merged:,} overlap or touch others and are merged" if read.num_merged else ""
     strand = "; their strands are ignored (data.reverse_complement reads the minus strand)" if read.has_strand else ""
-    places = f"{read.num_rows:,} intervals, {read.num_bases:,} bases of {few(read.spans)}, are {verb}"
-    return places + merged + strand
+    chosen = f"{read.num_rows:,} intervals, {read.num_bases:,} bases of {few(read.spans)}, are {verb}"
+    return chosen + merged + strand
 
 
 def must_be_apart(key: str, one: Genome, train: Genome) -> None:

@@ -28,19 +28,19 @@ class JsonLines(ColumnSource):
                 if is_first:
                     _refuse_one_value(path, number, line)
                 is_first = False
-                place = f"{path}:{number}"
+                where = f"{path}:{number}"
                 try:
                     row = json.loads(line)
                     if not isinstance(row, dict):
                         reading.faults.add(
-                            f'{place}: wanted a JSON object like {{"{self.text}": "..."}}; got {line[:60]}'
+                            f'{where}: wanted a JSON object like {{"{self.text}": "..."}}; got {line[:60]}'
                         )
                         continue
                 except RecursionError:
-                    reading.faults.add(f"{place}: nested too deeply")
+                    reading.faults.add(f"{where}: nested too deeply")
                     continue
                 except ValueError as error:
-                    reading.faults.add(f"{place}: {error}")
+                    reading.faults.add(f"{where}: {error}")
                     continue
                 document = reading.document(row, path, number)
                 if document is not None:

@@ -36,7 +36,7 @@ class Mixture(SourceBase):
     """Training data from several sources. A weight is a share of samples, whatever the sizes of the sources.
 
     A small source with a large weight is met several times before a large one is met once; each source is
-    shuffled anew in each of its own passes. All are of one nature: genomes or none, labels of one kind or none.
+    shuffled again in each of its own passes. All are of one nature: genomes or none, labels of one kind or none.
     """
 
     kind: Literal["mixture"] = "mixture"

@@ -16,7 +16,7 @@ _FEATURES = b"huggingface"
 
 
 class Parquet(ColumnSource):
-    """Rows of Parquet files, read in pieces.
+    """Rows of Parquet files, read in batches.
 
     Numbers of classes become the names that the `datasets` library left in the files' metadata; columns of
     categories (dictionary types) give their values.
@@ -35,8 +35,8 @@ class Parquet(ColumnSource):
             with _opened(path) as table:
                 found.setdefault(_class_names(path, table.schema_arrow, self.label), path)
         if len(found) > 1:
-            told = "; ".join(f"{path}: {', '.join(names or ('none',))}" for names, path in found.items())
-            raise DataError(f"the files declare different classes of '{self.label}': {told}")
+            declared = "; ".join(f"{path}: {', '.join(names or ('none',))}" for names, path in found.items())
+            raise DataError(f"the files declare different classes of '{self.label}': {declared}")
         return next(iter(found))
 
     def documents(self) -> Iterator[Document]:
@@ -65,7 +65,7 @@ class Parquet(ColumnSource):
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file, open; DataError that says whether it is no Parquet file or one that cannot be read here."""
+    """The file, open; DataError that tells whether it is no Parquet file or one that cannot be read here."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
 

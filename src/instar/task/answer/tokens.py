@@ -1,6 +1,6 @@
 """What answers about tokens share. Shape letter: M positions where something is predicted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,16 @@ from instar.data import Batch
 from instar.data.tokenizer import Tokenizer
 from instar.inference.evaluate import Evaluator
 from instar.metric import Likelihood
-from instar.objective import judge
+from instar.objective import Figure, score_targets
+from instar.objective.figures import Mean, Perplexity, correct, entropy, loss, p_true
+
+TOKEN_FIGURES: Mapping[str, Figure] = {
+    "accuracy": Mean(correct),
+    "perplexity": Perplexity(loss),
+    "p_true": Mean(p_true),
+    "entropy": Mean(entropy, wants_entropy=True),
+}
+"""What a training pass says of tokens; p_true: probability of the right token; entropy: of the prediction, in nats."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +33,8 @@ class TokenAnswer:
         likelihood = Likelihood()
         for prepared, outputs in evaluator.passes(batches):
             if prepared.target_M is not None:
-                judged = judge(outputs, prepared.target_M)
-                likelihood += Likelihood.of(judged.loss_M.cpu(), judged.correct_M.cpu(), self.characters(prepared))
+                scored = score_targets(outputs, prepared.target_M)
+                likelihood += Likelihood.of(scored.loss_M.cpu(), scored.correct_M.cpu(), self.characters(prepared))
         numbers = evaluator.gather(np.asarray([likelihood.numbers()], dtype=np.int64)).sum(axis=0)
         summed = Likelihood(*numbers.tolist())
         if summed.count == 0:

@@ -1,13 +1,13 @@
 """Training figures, as lines of metrics.jsonl."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from instar.objective import Objective
 from instar.trainer.callback import Callback
 from instar.trainer.callbacks.lines import Lines
 from instar.trainer.runtime import Runtime
@@ -22,17 +22,15 @@ class Log(Callback):
     a run that is asked to leave writes no line that an uninterrupted one does not.
     """
 
-    def __init__(
-        self, path: Path, every: int, runtime: Runtime, *, counts_correct: bool, watched: Sequence[str] = ()
-    ) -> None:
-        """`watched` names what `seen` is told of each target; its mean stands in each line."""
-        self.watched = tuple(watched)
+    def __init__(self, path: Path, every: int, runtime: Runtime, objective: Objective) -> None:
+        """The objective's terms, where there are several, and its figures stand in each line beside the loss."""
         self.lines = Lines(path)
         self.every = every
         self.runtime = runtime
-        self.counts_correct = counts_correct
+        self.figures = dict(objective.figures)
+        sizes = {"loss": 1} | {name: self.figures[name].size if name in self.figures else 1 for name in objective.names}
         self.seconds = 0.0
-        self._sums = torch.zeros(2 + len(self.watched), dtype=torch.float64)
+        self._sums = {name: torch.zeros(size, dtype=torch.float64) for name, size in sizes.items()}
         self._targets = self._tokens = 0
         self._resumed_at = self._last = 0.0
 
@@ -40,18 +38,14 @@ class Log(Callback):
         if self.runtime.is_main:
             self.lines.cut()
         if state.stage and state.step == state.begun.steps:  # a line is of the steps of one stage
-            self._sums, self._targets, self._tokens = torch.zeros_like(self._sums), 0, 0
-        self._sums = self._sums.to(self.runtime.device)
+            self._sums = {name: torch.zeros_like(sums) for name, sums in self._sums.items()}
+            self._targets = self._tokens = 0
+        self._sums = {name: sums.to(self.runtime.device) for name, sums in self._sums.items()}
         self._last = self._resumed_at = time.monotonic()
 
-    def seen(self, watched: Mapping[str, Tensor]) -> None:
-        """Add what the forward pass of a piece showed; a rank without targets shows nothing."""
-        for number, name in enumerate(self.watched, start=2):
-            if name in watched:
-                self._sums[number] += watched[name].double().sum()
-
     def step_ended(self, state: TrainState, result: StepResult) -> None:
-        self._sums[:2] += torch.stack([result.total, result.correct]).double()
+        for name, value in {"loss": result.total, **result.figures}.items():
+            self._sums[name] += value.double()
         self._targets += result.num_targets
         self._tokens += result.num_tokens
         if state.step % self.every == 0 or state.is_spent():
@@ -59,47 +53,54 @@ class Log(Callback):
 
     def evaluated(self, state: TrainState, scores: Mapping[str, Any]) -> None:
         if self.runtime.is_main:
-            self.lines.append(self._place(state) | dict(scores))
+            self.lines.append(self._counted(state) | dict(scores))
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "length": self.lines.synced_length() if self.runtime.is_main else 0,
             "seconds": self._elapsed(),
-            "sums": self._sums.tolist(),
+            "sums": {name: sums.tolist() for name, sums in self._sums.items()},
             "targets": self._targets,
             "tokens": self._tokens,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.lines.length, self.seconds = state["length"], state["seconds"]
-        self._sums = torch.tensor(state["sums"], dtype=torch.float64)
+        saved = state["sums"]
+        if isinstance(saved, list):  # of the loss, hits, and figures in the order of the run file
+            saved = {name: [value] for name, value in zip(self._sums, saved, strict=False)}
+        for name in self._sums.keys() & saved.keys():
+            if len(saved[name]) == len(self._sums[name]):
+                self._sums[name] = torch.tensor(saved[name], dtype=torch.float64)
         self._targets, self._tokens = state["targets"], state["tokens"]
 
     def _write_training(self, state: TrainState, result: StepResult) -> None:
-        total, correct, *others = self._summed()
+        sums = self._summed()
         now = time.monotonic()
-        record = self._place(state) | {"split": "train", "loss": total / self._targets}
-        if self.counts_correct:
-            record["accuracy"] = correct / self._targets
-        record |= {name: sum_ / self._targets for name, sum_ in zip(self.watched, others, strict=True)}
+        record = self._counted(state) | {"split": "train"}
+        for name, values in sums.items():
+            figure = self.figures.get(name)
+            record[name] = values[0] / self._targets if figure is None else figure.value(values, self._targets)
         record |= {
             "lr": result.lr,
             "grad_norm": float(result.grad_norm),
             "tokens_per_second": self._tokens / max(now - self._last, 1e-9),
         }
-        self._sums.zero_()
+        for value in self._sums.values():
+            value.zero_()
         self._targets = self._tokens = 0
         self._last = now
         if self.runtime.is_main:
             self.lines.append(record)
         self.announce.logged(state, record)
 
-    def _summed(self) -> list[float]:
-        sums: Tensor = self.runtime.sum(self._sums)
-        numbers: list[float] = sums.tolist()
-        return numbers
+    def _summed(self) -> dict[str, list[float]]:
+        """The sums of all ranks, in one exchange."""
+        sizes = [len(sums) for sums in self._sums.values()]
+        parts = self.runtime.sum(torch.cat(list(self._sums.values()))).cpu().split(sizes)
+        return {name: part.tolist() for name, part in zip(self._sums, parts, strict=True)}
 
-    def _place(self, state: TrainState) -> dict[str, Any]:
+    def _counted(self, state: TrainState) -> dict[str, Any]:
         counters = state.counters
         found = {
             "step": counters.steps,

@@ -19,7 +19,7 @@ from instar.masking.base import Chosen
 from instar.masking.memory import Memory, Share, StoreMemory
 from instar.masking.statistic import StatisticName, measure
 from instar.masking.writer import Writer
-from instar.objective import Seen
+from instar.objective import ForwardPass
 from instar.task import TaskLike
 from instar.trainer.callback import Callback
 from instar.trainer.callbacks.lines import Lines
@@ -41,8 +41,8 @@ class Measures:
     def wants_entropy(self) -> bool:
         return self.statistic == "entropy"
 
-    def __call__(self, seen: Seen) -> Tensor:
-        return measure(self.statistic, seen.nll_M, seen.correct_M, seen.entropy_M)
+    def __call__(self, one: ForwardPass) -> Tensor:
+        return measure(self.statistic, one.nll_M, one.correct_M, one.entropy_M)
 
 
 class MaskingStoreUpdates(Callback):
