@@ -11,6 +11,7 @@ from runs import break_off, distance, left, run
 from instar.core.errors import ConfigError, UsageError
 from instar.objective import Objective
 from instar.run.train import train
+from instar.use.report import report
 
 METRICS = "train.metrics=[p_true, entropy]"
 
@@ -58,6 +59,16 @@ def test_a_classifier_has_the_scores_of_its_labels(shrunk: Callable, tmp_path: P
             assert one[name] == pytest.approx(two[name], rel=1e-5)
             assert -1 <= one[name] <= 1
     assert "f1" not in lines[0]
+
+
+def test_a_figure_is_shown_wherever_figures_are(
+    shrunk: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(shrunk("dna-mlm"), tmp_path / "run", METRICS, "train.budget=6 steps", "train.log_every=2")
+    assert "  p_true 0." in capsys.readouterr().err
+    page = report(tmp_path / "run").read_text()
+    assert "p_true" in page
+    assert "entropy" in page
 
 
 def test_a_score_that_is_no_sum_is_refused_with_those_that_are(shrunk: Callable, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_hidden_labels_give_a_submission_file(workshop: Workshop, hidden: str | 
     assert [said for _, said in table[1:]] == [row["prediction"] for row in read_lines(tmp_path / "answers.jsonl")]
     assert "loss" not in done
     assert all("label" not in row for row in read_lines(tmp_path / "answers.jsonl"))
-    with pytest.raises(UsageError, match=r"labels of data\.test are hidden.*instar predict --split test"):
+    with pytest.raises(UsageError, match=r"labels of data\.test are withheld.*instar predict --split test"):
         evaluate(checkpoint, split="test")
 
 

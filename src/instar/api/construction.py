@@ -25,6 +25,8 @@ from instar.api.callbacks import (
 )
 from instar.api.memory import TrainerMemoryTracker
 from instar.api.smoothing import LabelSmoother
+from instar.api.training_metrics import TrainingMetrics
+from instar.objective.figures import OwnMetric
 from instar.trainer.runtime import Precision, Runtime
 
 _log = logging.getLogger(__name__)
@@ -53,9 +55,13 @@ class Construction(TrainerParts):
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
         *,
+        metrics: Mapping[str, OwnMetric] | None = None,
         tokenizer: Any = None,
     ) -> None:
         """Everything that training, evaluation and saving need; arguments mean what they mean in Transformers.
+
+        `metrics` are figures of training by name: functions of a micro-batch's logits and targets that give a sum and a
+        count. They stand in every log line, over all micro-batches, steps and ranks since the line before.
 
         RuntimeError and ValueError for what cannot be trained; see the messages. `tokenizer` is the old spelling of
         `processing_class`.
@@ -78,6 +84,7 @@ class Construction(TrainerParts):
         self.optimizer, self.lr_scheduler = optimizers
         self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
         self.model_init = model_init
+        self._metrics = TrainingMetrics(metrics) if metrics else None
         self._take_model(model)
         self._inspect_model()
         self._inspect_overrides()
@@ -156,6 +163,10 @@ class Construction(TrainerParts):
         args = self.args
         accelerate: Any = args.accelerator_config
         args.gradient_accumulation_steps = accelerate.accumulation_steps(args.gradient_accumulation_steps)
+        if self._metrics is not None and not self._step_takes["is_own_loss"]:
+            raise ValueError(
+                "metrics: compute_loss is overridden, so the outputs of training are not seen; call self.log there"
+            )
         by_batch = args.batch_eval_metrics and self.compute_metrics is not None
         if by_batch and "compute_result" not in signature(self.compute_metrics).parameters:  # type: ignore[arg-type]
             raise ValueError(

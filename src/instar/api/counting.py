@@ -94,6 +94,8 @@ class Counting(Learning):
         if grad_norm is not None:
             logs["grad_norm"] = grad_norm.item() if isinstance(grad_norm, Tensor) else grad_norm
         logs["learning_rate"] = self._get_learning_rate() if learning_rate is None else learning_rate
+        if self._metrics is not None:
+            logs |= self._metrics.record(self.runtime)
         self._total_loss_scalar += summed / self.runtime.data_size
         self._globalstep_last_logged = self.state.global_step
         self.store_flos()

@@ -19,6 +19,7 @@ from instar.api.averaging import Average
 from instar.api.learning import Learning
 from instar.api.loading import Loading
 from instar.api.pieces import is_out_of_memory
+from instar.api.training_metrics import TrainingMetrics
 from instar.model import Head
 from instar.model.adopt import PackedRows, adopt, head_of, packed
 from instar.model.network import Network
@@ -76,14 +77,18 @@ class FastPath:
         prepared = self._prepared(inputs)
         if prepared is None or not (self._agrees or self._compared(inputs, prepared)):
             return None
-        total = self._sum(prepared)
+        total = self._sum(prepared, self._trainer._metrics)
         return total / (len(prepared[1]) if num_items_in_batch is None else num_items_in_batch)
 
-    def _sum(self, prepared: tuple[PackedRows, Tensor]) -> Tensor:
+    def _sum(self, prepared: tuple[PackedRows, Tensor], metrics: TrainingMetrics | None = None) -> Tensor:
         device = self._network.model.device
         rows, target_M = prepared[0].to(device), prepared[1].to(device, non_blocking=True)
         with packed(self._network.model):
-            total: Tensor = self._network(rows).cross_entropy(target_M).nll_M.sum()
+            outputs = self._network(rows)
+            total: Tensor = outputs.cross_entropy(target_M).nll_M.sum()
+            if metrics is not None:
+                with torch.no_grad():
+                    metrics.add(outputs.logits_MV(), target_M)
         return total
 
     def _is_unchanged(self) -> bool:
@@ -99,6 +104,7 @@ class FastPath:
         if not torch.is_grad_enabled() or prepared is None:
             return False
         trainer, name, count = self._trainer, type(self._network.model).__name__, len(inputs["input_ids"])
+        metrics, trainer._metrics = trainer._metrics, None  # the batch counts once, when it trains
         try:
             found = compare(
                 self._network.model,
@@ -110,6 +116,8 @@ class FastPath:
                 half = {key: value[: count // 2] for key, value in inputs.items()}
                 return self._compared(half, self._prepared(half))
             raise
+        finally:
+            trainer._metrics = metrics
         if not math.isfinite(found.own_loss):
             return False
         self._agrees = bool(found)

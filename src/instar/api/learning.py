@@ -1,7 +1,7 @@
 """A micro-batch's loss and gradient."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,12 @@ from instar.api import traits
 from instar.api.averaging import with_a_target
 from instar.api.signatures import takes_argument, takes_positional
 from instar.api.structure import Structure
+from instar.api.training_metrics import logits_of
 from instar.api.weighing import Weighing, depends_on, loss_of
 
 if TYPE_CHECKING:
     from instar.api.fast_path import FastPath
+    from instar.api.training_metrics import TrainingMetrics
 
 _log = logging.getLogger(__name__)
 _PLAIN: AbstractContextManager[None] = nullcontext()
@@ -28,6 +30,8 @@ class Learning(Weighing):
     """Modules and parameters of `model_wrapped`, while training."""
     _step_takes: dict[str, bool]
     """What the methods take that users override; see `_inspect_overrides`."""
+    _metrics: "TrainingMetrics | None"
+    """Training figures of the user's own."""
     _fast_path: "FastPath | None" = None
     """How micro-batches of a known model and collator are learned from, while training; see `fast_path`."""
 
@@ -80,6 +84,7 @@ class Learning(Weighing):
         labels = None
         if (self.label_smoother is not None or self.compute_loss_func is not None) and "labels" in inputs:
             labels = inputs.pop("labels")
+        targets = inputs.get("labels") if labels is None and isinstance(inputs, Mapping) else labels
         inputs = self._drop_unusable(inputs)
         told = num_items_in_batch
         if self.model_accepts_loss_kwargs and told is not None:
@@ -87,6 +92,8 @@ class Learning(Weighing):
             outputs = model(**inputs, num_items_in_batch=told)
         else:
             outputs = model(**inputs)
+        if self._metrics is not None and torch.is_grad_enabled() and self.is_in_train:
+            self._metrics.add_padded(logits_of(outputs), targets, shifts=traits.is_causal(self.model))
         if self.compute_loss_func is not None:
             loss = self._users_loss(outputs, labels, num_items_in_batch)
         elif labels is not None:

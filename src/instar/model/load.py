@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.core.errors import ConfigError, DataError, InputMissingError
+from instar.core.limits import raise_if_limited
 from instar.core.model_folder import must_be_model_folder
 from instar.core.seeds import derive
 from instar.model.architecture import Vocabulary, set_dropout
@@ -83,6 +84,7 @@ def load_model(
     except (ConfigError, DataError):
         raise
     except Exception as error:  # noqa: BLE001  safetensors, JSON and Transformers each raise their own kinds
+        raise_if_limited(error)
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"{folder}: the weights cannot be read: {reason}") from None
     return _crossed(model, _Found.of(folder, info), crossing, tokenizer, seed)
@@ -220,6 +222,7 @@ def _shapes(folder: Path) -> dict[str, Shape]:
         except DataError:
             raise
         except Exception as error:  # noqa: BLE001  safetensors raises its own kinds
+            raise_if_limited(error)
             raise DataError(f"{path}: the weights cannot be read: {' '.join(str(error).split())[:300]}") from None
     return found
 

@@ -78,9 +78,13 @@ class ProgressBar(Callback):
         return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
+_ELSEWHERE = {"step", "samples", "tokens", "seconds", "split", "stage", "loss", "lr", "grad_norm", "tokens_per_second"}
+"""Fields of a line that are no figures of the model, or are shown in a way of their own."""
+
+
 def _figures(record: Mapping[str, Any]) -> str:
-    parts = [f"loss {record['loss']:.4f}"]
-    if "accuracy" in record:
-        parts.append(f"accuracy {record['accuracy']:.3f}")
+    """Loss, its terms and the figures that the run asks for, rate and speed."""
+    named = {name: value for name, value in record.items() if name not in _ELSEWHERE}
+    parts = [f"loss {record['loss']:.4f}", *(f"{name} {value:.3f}" for name, value in named.items())]
     parts += [f"lr {record['lr']:.2e}", f"{record['tokens_per_second']:,.0f} tokens/s"]
     return "  ".join(parts)
