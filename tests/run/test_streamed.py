@@ -14,6 +14,7 @@ from instar.run.check import check
 from instar.run.train import train
 from instar.trainer import Callback
 from instar.trainer.state import TrainState
+from instar.use.evaluate import evaluate
 from tests.run.conftest import Workshop
 
 LABELS = {"classify": "task.labels=[bird, other]", "many": "task.labels=[bird, dark, none, stone]"}
@@ -130,3 +131,15 @@ def test_changed_files_do_not_resume(workshop: Workshop) -> None:
 def test_a_tokenizer_is_learnt_from_the_first_block(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
     run(workshop, "mlm", "run", ["tokenizer={kind: wordpiece, vocab_size: 60}"])
     assert "learning wordpiece from the first 9 documents" in capsys.readouterr().err
+
+
+def test_evaluation_does_not_read_the_corpus(workshop: Workshop) -> None:
+    held_out = workshop.folder / "held-out.txt"
+    held_out.write_text((workshop.folder / "lines.txt").read_text())
+    evaluated = [f'data.eval={{kind: text, path: "{held_out}", documents: line}}', "train.budget=4 steps"]
+    folder = run(workshop, "mlm", "run", evaluated)
+    for path in workshop.folder.glob("?-lines.txt"):
+        path.unlink()
+    scores = evaluate(folder / "checkpoint-4")
+    assert scores["loss"] == read_lines(folder / "metrics.jsonl")[-1]["loss"]
+    assert "baseline" not in scores

@@ -78,6 +78,8 @@ def scores_of(
 def _trained_on(saved: Saved) -> Samples | None:
     """The part of data.train that the run trained on; None where it has changed, or is not at hand as tokens."""
     data = saved.config.data
+    if data.streaming is not None:
+        return None  # what identifies it is not its whole content, which may be of any size
     known = known_labels(saved.config)
     try:
         fingerprint = cache_fingerprint(data.train, saved.tokenizer, known, data.cache_folder())
