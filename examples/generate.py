@@ -18,7 +18,7 @@ checkpoint = Path(summary["checkpoint"])
 
 # %%
 options = ["max_new_tokens=40", "temperature=0.8", "top_p=0.95", "log_probabilities=true"]
-row = generate(checkpoint, "My fellow Americans", options, tell=print, on_text=lambda text: print(text, end=""))
+row = generate(checkpoint, "My fellow Americans", options, log=print, on_text=lambda text: print(text, end=""))
 print()
 print(row["finish"], sum(row["log_probabilities"]) / row["tokens"], "nats a token")
 
@@ -27,5 +27,5 @@ print(row["finish"], sum(row["log_probabilities"]) / row["tokens"], "nats a toke
 
 # %%
 Path("prompts.txt").write_text("The state of our union\nTonight\nWe must\n")
-done = generate_file(checkpoint, input_file=Path("prompts.txt"), output=Path("written.jsonl"), overrides=[], tell=print)
+done = generate_file(checkpoint, input_file=Path("prompts.txt"), output=Path("written.jsonl"), overrides=[], log=print)
 assert done["rows"] == 3

@@ -25,7 +25,7 @@ def test_figures_of_one_step_stand_side_by_side_while_one_run_is_ahead() -> None
     shown: list[tuple[int, str]] = []
     bar = SimpleNamespace(show=lambda *told: shown.append(told))
     for ahead, behind in (({}, {}), ({10: 1.4}, {}), ({10: 1.4, 20: 1.3}, {10: 1.5})):
-        genome._tell(bar, SimpleNamespace(uniform=Run(20, ahead), adaptive=Run(15, behind)))
+        genome._announce(bar, SimpleNamespace(uniform=Run(20, ahead), adaptive=Run(15, behind)))
     figures = "step 15  held-out loss at 10: uniform 1.4000, adaptive 1.5000"
     assert shown == [(15, "step 15"), (15, "step 15"), (15, figures)]
 

@@ -37,10 +37,10 @@ def network(family: str) -> Network:
 
 
 def generator(family: str = "gpt2", **options: Any) -> Generator:
-    told = options.pop("tell", lambda _: None)
+    told = options.pop("log", lambda _: None)
     decoding = Decoding(**({"max_new_tokens": 12} | options))
     return Generator(
-        network=network(family), tokenizer=tokenizer(), device=torch.device("cpu"), decoding=decoding, tell=told
+        network=network(family), tokenizer=tokenizer(), device=torch.device("cpu"), decoding=decoding, log=told
     )
 
 
@@ -241,7 +241,7 @@ def test_a_stream_never_splits_a_character(text: str) -> None:
 def test_a_prompt_longer_than_the_context_loses_its_beginning_and_that_is_said_once() -> None:
     told: list[str] = []
     long = "the river runs under the bridge " * 30
-    rows = list(generator(tell=told.append).rows([long, "the", long[5:]]))
+    rows = list(generator(log=told.append).rows([long, "the", long[5:]]))
     kept = tokenizer().encode_batch([long])[0].ids.tolist()[-52:]
     assert rows[0]["truncated"]
     assert "truncated" not in rows[1]

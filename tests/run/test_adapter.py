@@ -135,7 +135,7 @@ def test_verbs_take_an_adapter(own: tuple[Workshop, Path, Path], tmp_path: Path)
     (tmp_path / "texts.jsonl").write_text(json.dumps({"text": "the small river"}) + "\n")
     predict(checkpoint, input_file=tmp_path / "texts.jsonl", output=tmp_path / "said.jsonl")
     assert len(read_lines(tmp_path / "said.jsonl")) == 1
-    assert generate(checkpoint, "the small", ("max_new_tokens=3",), tell=lambda _: None)["tokens"] <= 3
+    assert generate(checkpoint, "the small", ("max_new_tokens=3",), log=lambda _: None)["tokens"] <= 3
 
 
 def test_a_base_that_is_missing_or_another_is_refused(own: tuple[Workshop, Path, Path], tmp_path: Path) -> None:

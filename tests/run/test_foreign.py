@@ -91,11 +91,11 @@ def test_a_text_goes_on_as_transformers_has_it(tmp_path: Path) -> None:
     ids = transformers.AutoTokenizer.from_pretrained(folder)("the river")["input_ids"]
     begin = [made("bpe").cls_id, *made("bpe").encode_batch(["the river"])[0].ids.tolist()]
     assert begin in (ids, ids[:-1]), "the mark before a text is part of a prompt"
-    free = generate(folder, "the river", ["max_new_tokens=9", "stop_ids=[]"], tell=silent)["ids"]
+    free = generate(folder, "the river", ["max_new_tokens=9", "stop_ids=[]"], log=silent)["ids"]
     assert free == greedy(folder, begin, 9, [])
     end = free[4]
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [298, end]}))
-    row = generate(folder, "the river", ["max_new_tokens=9"], tell=silent)
+    row = generate(folder, "the river", ["max_new_tokens=9"], log=silent)
     assert row["ids"] == free[: free.index(end)], "every end that the folder names ends a text"
     assert row["finish"] == "end_of_text"
     (tmp_path / "in.txt").write_text("the river\n" + "snow " * 90 + "\n")
@@ -105,7 +105,7 @@ def test_a_text_goes_on_as_transformers_has_it(tmp_path: Path) -> None:
         input_file=tmp_path / "in.txt",
         output=tmp_path / "out.jsonl",
         overrides=["max_new_tokens=9", "stop_ids=[]"],
-        tell=told.append,
+        log=told.append,
     )
     rows = read_lines(tmp_path / "out.jsonl")
     assert rows[0]["ids"] == free
@@ -164,7 +164,7 @@ def test_a_classifier_judges_as_transformers_has_it(
 def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
     masked = bert(tmp_path / "masked", transformers.AutoModelForMaskedLM)
     with pytest.raises(UsageError, match="wanted a model that writes text; this one fills in tokens"):
-        generate(masked, "x", [], tell=silent)
+        generate(masked, "x", [], log=silent)
     with pytest.raises(UsageError, match="wanted a text with"):
         fill_mask(masked, "the <mask>")
     body = bert(tmp_path / "body", transformers.AutoModel)
@@ -174,7 +174,7 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a backbone without a head"):
         predict(body, input_file=tmp_path / "in.txt", output=tmp_path / "out.jsonl")
     with pytest.raises(InputMissingError, match="nothing is downloaded"):
-        generate(Path("openai-community/gpt2"), "x", [], tell=silent)
+        generate(Path("openai-community/gpt2"), "x", [], log=silent)
     with pytest.raises(CheckpointError, match="is no checkpoint of instar"):
         predict_split(masked, split="test", output=tmp_path / "out.jsonl")
     (masked / "tokenizer.json").unlink()
@@ -200,9 +200,9 @@ def test_a_configuration_of_another_architecture_takes_no_memory(tmp_path: Path,
     (folder / "config.json").write_text(json.dumps(usual))
     monkeypatch.setattr(transformers.GPT2LMHeadModel, "from_pretrained", None)
     with pytest.raises(DataError, match=r"of another architecture or size: a gpt2 of 15\d,\d+,\d+ numbers, and the"):
-        generate(folder, "x", [], tell=silent)
+        generate(folder, "x", [], log=silent)
     (folder / "config.json").write_text(json.dumps(config))
-    assert generate(folder, "snow", ["max_new_tokens=2"], tell=silent)["tokens"] <= 2
+    assert generate(folder, "snow", ["max_new_tokens=2"], log=silent)["tokens"] <= 2
 
 
 def test_no_code_of_a_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,10 +217,10 @@ def test_no_code_of_a_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     remote = {"AutoTokenizer": ["tokenization_evil.Evil", None]}
     (folder / "tokenizer_config.json").write_text(json.dumps(told | {"auto_map": remote}))
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    Chat(folder, ["max_new_tokens=3"], template=None, system=None, tell=silent).answer("snow", silent)
+    Chat(folder, ["max_new_tokens=3"], template=None, system=None, log=silent).answer("snow", silent)
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": remote, "model_type": "evil"}))
     with pytest.raises(DataError, match="architecture 'evil' is not one of Transformers'"):
-        generate(folder, "x", [], tell=silent)
+        generate(folder, "x", [], log=silent)
     assert not (tmp_path / "ran").exists()
 
 
@@ -236,7 +236,7 @@ def talker(tmp_path: Path) -> Path:
 
 def test_a_talk_goes_by_the_tokenizers_own_template(talker: Path) -> None:
     told: list[str] = []
-    talk = Chat(talker, ["max_new_tokens=5"], template=None, system="sing", tell=told.append)
+    talk = Chat(talker, ["max_new_tokens=5"], template=None, system="sing", log=told.append)
     theirs = transformers.AutoTokenizer.from_pretrained(talker)
     messages = [{"role": "system", "content": "sing"}]
     for message in ("snow", "the river"):
@@ -252,7 +252,7 @@ def test_a_talk_goes_by_the_tokenizers_own_template(talker: Path) -> None:
 
 def test_a_long_talk_loses_its_oldest_turns_and_says_so_once(talker: Path) -> None:
     told: list[str] = []
-    talk = Chat(talker, ["max_new_tokens=4"], template=None, system="sing", tell=told.append)
+    talk = Chat(talker, ["max_new_tokens=4"], template=None, system="sing", log=told.append)
     messages = [f"snow {number}" for number in range(6)]
     last = [talk.answer(message, silent) for message in messages][-1]
     assert len(told) == 2
@@ -260,7 +260,7 @@ def test_a_long_talk_loses_its_oldest_turns_and_says_so_once(talker: Path) -> No
     kept = talk._turns.turns
     assert 1 < len(kept) < 6
     assert [message for message, _ in kept] == messages[-len(kept) :]
-    alone = Chat(talker, ["max_new_tokens=4"], template=None, system="sing", tell=silent)
+    alone = Chat(talker, ["max_new_tokens=4"], template=None, system="sing", log=silent)
     alone._turns.turns = kept[:-1]
     assert alone.answer(messages[-1], silent)["ids"] == last["ids"]
     with pytest.raises(DataError, match="the message makes a prompt of"):
@@ -269,10 +269,10 @@ def test_a_long_talk_loses_its_oldest_turns_and_says_so_once(talker: Path) -> No
 
 def test_other_words_for_a_turn(talker: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     told: list[str] = []
-    Chat(talker, [], template="{message}:", system=None, tell=told.append)
+    Chat(talker, [], template="{message}:", system=None, log=told.append)
     assert told == []
     with pytest.raises(UsageError, match="--system: wanted a model with a chat template"):
-        Chat(talker, [], template="{message}:", system="x", tell=silent)
+        Chat(talker, [], template="{message}:", system="x", log=silent)
     (talker / "chat_template.jinja").unlink()
     monkeypatch.setattr(sys, "stdin", io.StringIO("snow\n"))
     with pytest.raises(SystemExit):
@@ -331,5 +331,5 @@ def test_a_template_goes_with_a_model_that_is_trained_on(talker: Path, workshop:
     checkpoint = Path(workshop.train("causal_lm", options)["checkpoint"])
     assert (checkpoint / "chat_template.jinja").read_text() == TEMPLATE
     told: list[str] = []
-    Chat(checkpoint, [], template=None, system=None, tell=told.append)
+    Chat(checkpoint, [], template=None, system=None, log=told.append)
     assert "own chat template" in told[0]

@@ -36,7 +36,7 @@ def test_a_prompt_goes_on_the_same_alone_and_from_a_file(trained: Trained, tmp_p
     _, summary = trained("causal_lm")
     checkpoint = Path(summary["checkpoint"])
     pieces: list[str] = []
-    alone = generate(checkpoint, "the bird", ["max_new_tokens=10"], tell=quiet, on_text=pieces.append)
+    alone = generate(checkpoint, "the bird", ["max_new_tokens=10"], log=quiet, on_text=pieces.append)
     assert "".join(pieces) == alone["text"]
     (tmp_path / "prompts.txt").write_text("the bird\n\ndark stone runs\n")
     done = generate_file(
@@ -44,7 +44,7 @@ def test_a_prompt_goes_on_the_same_alone_and_from_a_file(trained: Trained, tmp_p
         input_file=tmp_path / "prompts.txt",
         output=tmp_path / "texts.jsonl",
         overrides=["max_new_tokens=10", "log_probabilities=true"],
-        tell=quiet,
+        log=quiet,
     )
     rows = read_lines(tmp_path / "texts.jsonl")
     assert (done["rows"], done["skipped"]) == (3, 1)
@@ -52,23 +52,23 @@ def test_a_prompt_goes_on_the_same_alone_and_from_a_file(trained: Trained, tmp_p
     assert len(rows[0]["log_probabilities"]) == rows[0]["tokens"]
     assert rows[1]["skipped"]
     with pytest.raises(OutputError, match="exists already"):
-        generate_file(checkpoint, input_file=tmp_path / "x", output=tmp_path / "texts.jsonl", overrides=(), tell=quiet)
+        generate_file(checkpoint, input_file=tmp_path / "x", output=tmp_path / "texts.jsonl", overrides=(), log=quiet)
 
 
 def test_what_generate_refuses(trained: Trained, tmp_path: Path) -> None:
     _, summary = trained("causal_lm")
     checkpoint = Path(summary["checkpoint"])
     with pytest.raises(ConfigError, match=r"temperatur.*did you mean") as faults:
-        generate(checkpoint, "the", ["temperatur=1", "top_p=2"], tell=quiet)
+        generate(checkpoint, "the", ["temperatur=1", "top_p=2"], log=quiet)
     assert len(faults.value.problems) == 2
     with pytest.raises(ConfigError, match="beams are followed without drawing"):
-        generate(checkpoint, "the", ["temperature=1", "num_beams=2"], tell=quiet)
+        generate(checkpoint, "the", ["temperature=1", "num_beams=2"], log=quiet)
     with pytest.raises(UsageError, match="max_new_tokens: wanted less than 34"):
-        generate(checkpoint, "the", ["max_new_tokens=34"], tell=quiet)
+        generate(checkpoint, "the", ["max_new_tokens=34"], log=quiet)
     with pytest.raises(DataError, match="the prompt is empty"):
-        generate(checkpoint, "", [], tell=quiet)
+        generate(checkpoint, "", [], log=quiet)
     with pytest.raises(UsageError, match="wanted a model that writes text; this one fills in tokens"):
-        generate(Path(trained("mlm")[1]["checkpoint"]), "the", [], tell=quiet)
+        generate(Path(trained("mlm")[1]["checkpoint"]), "the", [], log=quiet)
     (tmp_path / "bad.txt").write_bytes(b"the bird\nthe \xff stone\n")
     with pytest.raises(DataError, match=r"bad\.txt:2"):
         generate_file(
@@ -76,7 +76,7 @@ def test_what_generate_refuses(trained: Trained, tmp_path: Path) -> None:
             input_file=tmp_path / "bad.txt",
             output=tmp_path / "out.jsonl",
             overrides=["max_new_tokens=3"],
-            tell=quiet,
+            log=quiet,
         )
     assert [path.name for path in tmp_path.iterdir()] == ["bad.txt"]
 
@@ -90,7 +90,7 @@ def test_a_long_prompt_is_said_once_with_counts(trained: Trained, tmp_path: Path
         input_file=tmp_path / "long.txt",
         output=tmp_path / "out.jsonl",
         overrides=["max_new_tokens=8"],
-        tell=told.append,
+        log=told.append,
     )
     assert done["truncated"] == 2
     assert len(told) == 1
@@ -123,7 +123,7 @@ def test_a_talk_keeps_what_was_said(
     assert code == 0
     assert (first["message"], second["message"]) == ("the bird", "stone")
     history = f"the bird: {first['text']}\nstone: "
-    assert second["ids"] == generate(Path(checkpoint), history, ["max_new_tokens=5"], tell=quiet)["ids"]
+    assert second["ids"] == generate(Path(checkpoint), history, ["max_new_tokens=5"], log=quiet)["ids"]
     monkeypatch.setattr(sys, "stdin", io.StringIO(given))
     code, plain, _ = command(capsys, "chat", checkpoint, "max_new_tokens=5", "--template", "{message}: ")
     assert plain == f"{first['text']}\n{second['text']}\n"

@@ -34,7 +34,7 @@ def chat(
     from instar.use.chat import Chat
 
     spelt = None if template is None else template.replace("\\n", "\n")
-    conversation = Chat(checkpoint, overrides or (), template=spelt, system=system, tell=_tell)
+    conversation = Chat(checkpoint, overrides or (), template=spelt, system=system, log=_log)
     is_person = sys.stdin.isatty() and not as_json
     while True:
         if is_person:
@@ -53,12 +53,12 @@ def chat(
         except DataError as error:
             if not is_person:
                 raise
-            _tell(str(error))  # the next message may be better
+            _log(str(error))  # the next message may be better
             continue
         typer.echo(json.dumps(reply) if as_json else "")
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     typer.echo(line, err=True)
 
 

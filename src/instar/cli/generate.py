@@ -52,7 +52,7 @@ def generate(
                 input_file=input_file,
                 output=output,
                 overrides=given,
-                tell=_tell,
+                log=_log,
                 allow_unknown=allow_unknown,
             ),
             as_json=as_json,
@@ -61,7 +61,7 @@ def generate(
     if not given:
         raise CommandLineError('wanted a prompt, like instar generate CHECKPOINT "Once upon a time", or --input FILE')
     if as_json:
-        show(run(checkpoint, given[0], given[1:], tell=_tell), as_json=True)
+        show(run(checkpoint, given[0], given[1:], log=_log), as_json=True)
         return
     waiting = [given[0]]  # shown once it is known to be text that the model can continue
 
@@ -69,10 +69,10 @@ def generate(
         typer.echo("".join([*waiting, text]), nl=False)
         waiting.clear()
 
-    run(checkpoint, given[0], given[1:], tell=_tell, on_text=write)
+    run(checkpoint, given[0], given[1:], log=_log, on_text=write)
     write("")
     typer.echo()
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     typer.echo(line, err=True)

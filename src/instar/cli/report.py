@@ -24,7 +24,7 @@ def report(
     """Write figures and a self-contained report.html into a run folder."""
     from instar.use.report import report as run
 
-    page = run(run_folder, annotation, tell=lambda line: typer.echo(line, err=True))
+    page = run(run_folder, annotation, log=lambda line: typer.echo(line, err=True))
     if as_json:
         show({"report": str(page)}, as_json=True)
     else:

@@ -149,9 +149,9 @@ def _train(screen: Screen, plan: Plan, processes: Children) -> None:
     running = {stage: processes.start(stage) for stage in (plan.uniform, plan.adaptive)}
     with screen.bar(plan.sizes.steps) as bar:
         while _any_is_running(running):
-            _tell(bar, plan)
+            _announce(bar, plan)
             time.sleep(_PAUSE)
-        _tell(bar, plan)
+        _announce(bar, plan)
 
 
 def _any_is_running(held: dict[Stage, Child]) -> bool:
@@ -159,7 +159,7 @@ def _any_is_running(held: dict[Stage, Child]) -> bool:
     return any(running)
 
 
-def _tell(bar: Bar, plan: Plan) -> None:
+def _announce(bar: Bar, plan: Plan) -> None:
     stages = (plan.uniform, plan.adaptive)
     lines = [stage.lines("train") for stage in stages]
     if not all(lines):

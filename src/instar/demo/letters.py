@@ -56,7 +56,7 @@ def train_and_kill(
     kill_step = _train(screen, plan, folder, children, floor)
     _wait_for_twin(screen, plan, children)
     comparison = compare(RunFolder(plan.letters.folder), RunFolder(plan.twin.folder))
-    _tell(screen, comparison, kill_step)
+    _announce(screen, comparison, kill_step)
     after = subject.trained(plan.letters)
     accuracy = after.scores()["masked_accuracy"]
     tokens = _paragraph(after)
@@ -145,7 +145,7 @@ def _wait_for_twin(screen: Screen, plan: Plan, children: Children) -> None:
             time.sleep(_PAUSE)
 
 
-def _tell(screen: Screen, comparison: Comparison, kill_step: int) -> None:
+def _announce(screen: Screen, comparison: Comparison, kill_step: int) -> None:
     answer = "yes" if comparison.is_identical else "NO: " + "; ".join(comparison.differences)
     style = "bold green" if comparison.is_identical else "bold red"
     screen.say(f"(4) Is the killed run identical to the uninterrupted one? {answer}", style=style)

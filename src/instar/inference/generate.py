@@ -46,7 +46,7 @@ class Generator:
     """Special tokens that every text begins with; they stay when a prompt's beginning is cut off."""
     end_ids: frozenset[int] | None = None
     """Tokens that end a row unless the decoding names them; None: the tokenizer's end of text."""
-    tell: Callable[[str], None] = lambda _: None
+    log: Callable[[str], None] = lambda _: None
     """Hears, once, what was cut off, with counts."""
     count: TokenCount = field(default_factory=TokenCount)
     """Tokens of the prompts of `rows` so far."""
@@ -85,7 +85,7 @@ class Generator:
             longest = max(longest, *map(len, encoded))
             yield from rows
         if cut:
-            self.tell(
+            self.log(
                 f"prompts: {cut:,} of {total:,} have more than {self.room:,} tokens (the longest {longest:,}), "
                 f"the model's context less {self._new_tokens:,} new ones; their beginnings were cut off"
             )

@@ -9,7 +9,7 @@ from instar.data.tokenizer import ChatTemplate
 from instar.inference.generate import Generator, OnText
 from instar.task import CausalLM
 from instar.use.external import take_up_any
-from instar.use.generate import Tell, decoding_of, generator_of
+from instar.use.generate import Log, decoding_of, generator_of
 from instar.use.writing import must_be_text
 
 PLAIN = "{message}\n"
@@ -47,12 +47,12 @@ class Plain:
 class Templated:
     """Messages with roles; whole turns are left out, the oldest first, where the conversation is too long."""
 
-    def __init__(self, template: ChatTemplate, system: str | None, room: int, tell: Tell) -> None:
+    def __init__(self, template: ChatTemplate, system: str | None, room: int, log: Log) -> None:
         self.template = template
         self.system = [] if system is None else [{"role": "system", "content": system}]
         self.turns: list[tuple[str, str]] = []
         self.room = room
-        self.tell = tell
+        self.log = log
         self._is_told = False
 
     def prompt(self, message: str) -> list[int]:
@@ -69,7 +69,7 @@ class Templated:
             self.turns.pop(0)
             if not self._is_told:
                 self._is_told = True
-                self.tell(f"chat: the conversation is longer than {self.room:,} tokens; its oldest turns are left out")
+                self.log(f"chat: the conversation is longer than {self.room:,} tokens; its oldest turns are left out")
 
     def keep(self, message: str, answer: str) -> None:
         self.turns.append((message, answer))
@@ -87,27 +87,27 @@ class Chat:
     """A conversation: what was said so far is the prompt of the next answer."""
 
     def __init__(
-        self, folder: Path, overrides: Sequence[str], *, template: str | None, system: str | None, tell: Tell
+        self, folder: Path, overrides: Sequence[str], *, template: str | None, system: str | None, log: Log
     ) -> None:
         """`template` is the text of a turn, with {message} where the person's words go and the answer after it.
 
         None: the tokenizer's own chat template where it has one, else the words and a line's end. `system` is what
-        system message, for a chat template alone. `tell` gets which of them it is.
+        system message, for a chat template alone. `log` gets which of them it is.
         """
         decoding = decoding_of(overrides)
         ready = take_up_any(folder, CausalLM)
-        self._generator: Generator = generator_of(ready, decoding, tell)
+        self._generator: Generator = generator_of(ready, decoding, log)
         self._count = 0
         self._turns: Turns
         if template is None and ready.tokenizer.chat_template is not None:
-            tell("chat: turns are written by the tokenizer's own chat template")
-            self._turns = Templated(ChatTemplate(ready.tokenizer), system, self._generator.room, tell)
+            log("chat: turns are written by the tokenizer's own chat template")
+            self._turns = Templated(ChatTemplate(ready.tokenizer), system, self._generator.room, log)
             return
         if system is not None:
             raise UsageError("--system: wanted a model with a chat template of its own, and no --template")
         self._turns = Plain(template or PLAIN)
         if template is None:
-            tell("chat: the tokenizer has no chat template; a turn is a line (--template sets another)")
+            log("chat: the tokenizer has no chat template; a turn is a line (--template sets another)")
 
     def answer(self, message: str, on_text: OnText) -> dict[str, Any]:
         """The model's reply to a message, handed out as it is written, and kept as part of the conversation."""

@@ -19,7 +19,7 @@ from instar.use.external import take_up_any
 from instar.use.predict import allows_unknown, must_be_new
 from instar.use.writing import must_be_text, write_rows
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def decoding_of(overrides: Sequence[str]) -> Decoding:
@@ -27,7 +27,7 @@ def decoding_of(overrides: Sequence[str]) -> Decoding:
     return load("{}", Decoding, overrides).value
 
 
-def generator_of(ready: Ready, decoding: Decoding, tell: Tell) -> Generator:
+def generator_of(ready: Ready, decoding: Decoding, log: Log) -> Generator:
     """What continues texts with a model."""
     shared = division()
     return Generator(
@@ -37,13 +37,13 @@ def generator_of(ready: Ready, decoding: Decoding, tell: Tell) -> Generator:
         decoding=decoding,
         begin=() if ready.tokenizer.marks is None else ready.tokenizer.marks[0],
         end_ids=ready.end_ids,
-        tell=tell if shared.is_main else lambda _: None,
+        log=log if shared.is_main else lambda _: None,
         division=shared,
     )
 
 
 def generate(
-    checkpoint: Path, prompt: str, overrides: Sequence[str], *, tell: Tell, on_text: OnText | None = None
+    checkpoint: Path, prompt: str, overrides: Sequence[str], *, log: Log, on_text: OnText | None = None
 ) -> dict[str, Any]:
     """How one prompt goes on: prompt, text, finish, tokens, ids; `on_text` gets the text as it comes.
 
@@ -51,7 +51,7 @@ def generate(
     """
     must_be_text(prompt, "the prompt")
     decoding = decoding_of(overrides)
-    generator = generator_of(take_up_any(checkpoint, CausalLM), decoding, tell)
+    generator = generator_of(take_up_any(checkpoint, CausalLM), decoding, log)
     return {"prompt": prompt, **generator.stream(prompt, on_text or (lambda _: None))}
 
 
@@ -62,7 +62,7 @@ def generate_file(
     input_file: Path,
     output: Path,
     overrides: Sequence[str],
-    tell: Tell,
+    log: Log,
     allow_unknown: bool = False,
 ) -> dict[str, Any]:
     """Write one JSON object a line, one for each prompt of the file, in order; returns what was done.
@@ -77,7 +77,7 @@ def generate_file(
     known = ready.source
     source = source_like(known, input_file, labelled=False)
     after = known.between if isinstance(known, ColumnSource) and known.completion is not None else ""
-    generator = generator_of(ready, decoding, tell)
+    generator = generator_of(ready, decoding, log)
     allow_unknown = allow_unknown or allows_unknown(ready)
     answers = Answers(source, ready.tokenizer, generator.count, allow_unknown=allow_unknown)
 

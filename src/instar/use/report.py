@@ -9,11 +9,11 @@ from instar.core.rundir import RunFolder
 from instar.report import build_report
 
 
-def report(run_folder: Path, annotation: Path | None = None, tell: Callable[[str], None] = lambda _: None) -> Path:
+def report(run_folder: Path, annotation: Path | None = None, log: Callable[[str], None] = lambda _: None) -> Path:
     """Write the figures and the page of a run; returns the page.
 
     `annotation` (GFF3, GTF or BED) adds the masking values of its classes over time, to a run that keeps such values;
-    `tell` hears which of its features were skipped, and which checkpoints are damaged.
+    `log` gets which of its features were skipped, and which checkpoints are damaged.
     """
     from instar.run.masking import FIGURES
 
@@ -21,9 +21,9 @@ def report(run_folder: Path, annotation: Path | None = None, tell: Callable[[str
         raise InputMissingError(f"{run_folder}: no such folder; give a run folder, like runs/NAME")
     damaged = {path.name: reason for _, path in RunFolder(run_folder).checkpoints() if (reason := damage(path))}
     for reason in damaged.values():
-        tell(reason)
+        log(reason)
     if annotation is None and not (run_folder / FIGURES).is_file():
         return build_report(run_folder, damaged=damaged).page
     from instar.tracks.masking_report import store_facts
 
-    return build_report(run_folder, store_facts(run_folder, annotation, tell), damaged).page
+    return build_report(run_folder, store_facts(run_folder, annotation, log), damaged).page
