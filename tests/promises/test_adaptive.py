@@ -104,8 +104,8 @@ def test_resumed_from_an_older_checkpoint(whole: Path, shrunk: Callable, tmp_pat
     assert all_left(tmp_path / "run") == all_left(whole)
 
 
-@pytest.mark.slow
-def test_a_kill_storm_changes_no_chance(shrunk: Callable, fast_path: Path, fork_server: ForkServer) -> None:
+@pytest.mark.long
+def test_a_kill_storm_changes_no_probability(shrunk: Callable, fast_path: Path, fork_server: ForkServer) -> None:
     """SIGKILL at random moments and before random file operations."""
     brisk = ("train.budget=7 steps", "train.save_every=2 steps", "train.eval_every=4 steps")
     brief = shrunk(NAME).but(*brisk)

@@ -8,6 +8,7 @@ from faults import ForkServer, Program, storm, sweep
 TOY = Path(__file__).with_name("toy.py")
 
 
+@pytest.mark.long
 def test_a_sound_trainer_survives_a_kill_storm(fork_server: ForkServer, fast_path: Path) -> None:
     met = storm(fork_server, Program(TOY, "train"), fast_path, kills=100, seed=1)
     assert met.problems == []
@@ -15,6 +16,7 @@ def test_a_sound_trainer_survives_a_kill_storm(fork_server: ForkServer, fast_pat
     assert met.lives > met.runs > 0
 
 
+@pytest.mark.long
 def test_a_sound_trainer_survives_power_loss(fork_server: ForkServer, fast_path: Path) -> None:
     met = storm(fork_server, Program(TOY, "train"), fast_path, kills=40, seed=2, power=True)
     assert met.problems == []
